@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/**
+ * Attacks on the classifier alone and on the whole defence.
+ */
+#ifndef CARSO_ATTACK_H
+#define CARSO_ATTACK_H
+
+#include "carso/predict.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Methods. Since 0.1. */
+typedef enum carso_attack_method {
+    /** One signed step of epsilon (Goodfellow et al. 2015). */
+    CARSO_ATTACK_FGSM = 0,
+    /**
+     * Projected gradient ascent in the l-infinity ball (Madry et al. 2018); on the defence each step's gradient is the
+     * mean over eot sets of fresh draws (expectation over transformation, Athalye et al. 2018).
+     */
+    CARSO_ATTACK_PGD = 1
+} carso_attack_method;
+
+/** Options of carso_attack. Since 0.1. */
+typedef struct carso_attack_options {
+    size_t struct_size;
+    int32_t method;    /**< carso_attack_method; PGD */
+    int32_t objective; /**< carso_objective; CLASSIFIER */
+    int32_t loss;      /**< carso_loss; CROSS_ENTROPY */
+    int32_t steps;     /**< PGD: 0 to 1000000; 40 */
+    double epsilon;    /**< bound on |delta| per component, in units of [0, 1]; 8/255 */
+    double step_size;  /**< PGD: >= 0; 0.01 */
+    int32_t random_start; /**< PGD: 1 starts at a uniform point of the ball; 1 */
+    int32_t restarts;     /**< PGD: >= 1, the restart with the largest final loss is kept; 1 */
+    int32_t draws;        /**< DEFENCE: draws per evaluation, N; 8 */
+    int32_t eot;          /**< DEFENCE: evaluations with fresh draws averaged per step; 1 */
+    uint64_t seed;        /**< 0 */
+    uint64_t first_image; /**< index of the first image, as in carso_predict_options */
+    carso_progress_callback progress; /**< unit "steps", over all restarts and sub-batches */
+    void *progress_user;
+} carso_attack_options;
+
+typedef struct carso_attack_result carso_attack_result;
+
+CARSO_API void carso_attack_options_init(carso_attack_options *options, size_t size);
+
+/**
+ * Attacks a batch, untargeted. labels [count] are the true ones.
+ * NON_FINITE: a logit, loss or gradient was not finite; *out_result is then valid and its mask names the images.
+ * CANCELLED: *out_result is valid and holds the points reached. Otherwise NULL on failure. Since 0.1.
+ */
+CARSO_API carso_status carso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,
+                                    const carso_attack_options *options, carso_attack_result **out_result);
+
+CARSO_API void carso_attack_result_destroy(carso_attack_result *result);
+CARSO_API uint64_t carso_attack_result_count(const carso_attack_result *result);
+
+/**
+ * Arrays of the result, valid until it is destroyed:
+ *   images [count][channels][height][width], float32 in [0, 1], within epsilon of the originals, RGB order;
+ *   first_loss, last_loss [count]: at the (first restart's) start and at the point kept;
+ *   non_finite [count]: 1 where a logit, loss or gradient was not finite at any step;
+ *   zero_gradient [count]: share, over steps, of gradient components that are exactly zero. Since 0.1.
+ */
+CARSO_API const float *carso_attack_result_images(const carso_attack_result *result);
+CARSO_API const double *carso_attack_result_first_loss(const carso_attack_result *result);
+CARSO_API const double *carso_attack_result_last_loss(const carso_attack_result *result);
+CARSO_API const uint8_t *carso_attack_result_non_finite(const carso_attack_result *result);
+CARSO_API const double *carso_attack_result_zero_gradient(const carso_attack_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/**
+ * Models: a frozen classifier and, optionally, the purifier trained for it.
+ *
+ * A model is immutable and may be used from any number of threads at once. Training makes new models.
+ */
+#ifndef CARSO_MODEL_H
+#define CARSO_MODEL_H
+
+#include "carso/context.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct carso_model carso_model;
+
+/** Architectures that carso_model_create can build. Since 0.1. */
+typedef enum carso_architecture {
+    /** Pre-activation WideResNet-depth-width with SiLU (Zagoruyko and Komodakis 2016; CARSO, table 5). */
+    CARSO_WIDE_RESNET = 0,
+    /** Three convolutions and a linear layer, ReLU, for images of 28x28 and 32x32. */
+    CARSO_SMALL_CNN = 1
+} carso_architecture;
+
+/** Options of carso_model_create. Since 0.1. */
+typedef struct carso_model_options {
+    size_t struct_size;
+    int32_t architecture; /**< carso_architecture; SMALL_CNN */
+    int32_t depth;        /**< WIDE_RESNET: 6n + 4, n >= 1; 28 */
+    int32_t width;        /**< WIDE_RESNET: >= 1, multiplies 16, 32, 64 channels; 10. SMALL_CNN: multiplies 16, 32, 64; 1 if 0 */
+    int32_t channels;     /**< of the image: 1 or 3; 3 */
+    int32_t image_height; /**< 32 */
+    int32_t image_width;  /**< 32 */
+    int32_t classes;      /**< >= 2; 10 */
+    int32_t reserved;
+    float mean[3];        /**< standardisation inside the model, per channel, in units of [0, 1]; 0 */
+    float deviation[3];   /**< > 0; 1 */
+    /** NULL, or classes names, copied. */
+    const char *const *class_names;
+    /** Of the random initial weights; 0 */
+    uint64_t seed;
+} carso_model_options;
+
+/** Options of carso_model_add_purifier. Since 0.1. */
+typedef struct carso_purifier_options {
+    size_t struct_size;
+    /** Features of the compressed representation, f_crepr in table 13; 0: 512, or 768 where an image side is over 32. */
+    int32_t condition_size;
+    /** Features of the latent, f_joint in table 13; 0: 128, or 192 where an image side is over 32. */
+    int32_t latent_size;
+    /** Channels of the decoder's seed (table 10: 256); halved from layer to layer as in the table. 16 to 1024, a multiple of 8. */
+    int32_t seed_channels;
+    int32_t reserved;
+    /** Of the random initial weights; 0 */
+    uint64_t seed;
+} carso_purifier_options;
+
+/** What a model is. Filled by carso_model_get_info. Since 0.1. */
+typedef struct carso_model_info {
+    size_t struct_size;
+    int32_t channels;
+    int32_t image_height;
+    int32_t image_width;
+    int32_t classes;
+    int32_t has_purifier;          /**< 0 or 1; if 0, the purifier's fields are 0 */
+    int32_t taps;
+    int32_t condition_size;
+    int32_t latent_size;
+    uint64_t classifier_parameters; /**< numbers in the file, running statistics included */
+    uint64_t purifier_parameters;
+    uint64_t classifier_multiply_adds; /**< per image */
+    uint64_t condition_multiply_adds;  /**< tap encoders and representation encoder, per image */
+    uint64_t decoder_multiply_adds;    /**< per draw */
+} carso_model_info;
+
+CARSO_API void carso_model_options_init(carso_model_options *options, size_t size);
+CARSO_API void carso_purifier_options_init(carso_purifier_options *options, size_t size);
+
+/**
+ * Builds a classifier with random weights, without a purifier. Since 0.1.
+ */
+CARSO_API carso_status carso_model_create(carso_context *context, const carso_model_options *options,
+                                          carso_model **out_model);
+
+/**
+ * A new model: this one's classifier (shared, not copied) and a new purifier with random weights for its taps.
+ * Source: tables 4, 6 to 11 and 13. UNSUPPORTED where the image is under 28x28 or a tap cannot be encoded. Since 0.1.
+ */
+CARSO_API carso_status carso_model_add_purifier(const carso_model *model, const carso_purifier_options *options,
+                                                carso_model **out_model);
+
+/** Loads a model file (docs/model-format.md); weights are mapped, not copied, where the backend allows. Since 0.1. */
+CARSO_API carso_status carso_model_load(carso_context *context, const char *path, carso_model **out_model);
+
+/** The same from memory, which must outlive the model and stay unchanged. Since 0.1. */
+CARSO_API carso_status carso_model_load_memory(carso_context *context, const void *data, size_t size,
+                                               carso_model **out_model);
+
+/** Writes a model file: to a temporary file beside path, synced, then renamed. A failure leaves path as it was. Since 0.1. */
+CARSO_API carso_status carso_model_save(const carso_model *model, const char *path);
+
+/** Gives up the caller's reference. Running calls on the model must have returned. Since 0.1. */
+CARSO_API void carso_model_destroy(carso_model *model);
+
+/** Fills *out_info, whose struct_size the caller has set. Since 0.1. */
+CARSO_API carso_status carso_model_get_info(const carso_model *model, carso_model_info *out_info);
+
+/** Name of a class, its number in decimal where the file has none; NULL out of range. Valid as long as the model. Since 0.1. */
+CARSO_API const char *carso_model_class_name(const carso_model *model, int32_t index);
+
+/**
+ * The layers with their shapes, parameters and multiply-adds, taps, purifier and provenance as JSON text; valid as long
+ * as the model. NULL where memory ran out. Since 0.1.
+ */
+CARSO_API const char *carso_model_describe(const carso_model *model);
+
+/** The context that the model belongs to. Since 0.1. */
+CARSO_API carso_context *carso_model_context(const carso_model *model);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What every part of the library needs of a context: failing with a message, logging, memory. */
+#ifndef CSO_BASE_CONTEXT_H
+#define CSO_BASE_CONTEXT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "carso/context.h"
+
+#define CSO_MESSAGE_SIZE 1024
+#define CSO_ALIGNMENT 64
+
+struct cso_backend;
+struct cso_device;
+
+struct carso_context {
+    atomic_int references;
+    carso_allocator allocator; /* both functions always set */
+    carso_log_callback log;    /* may be NULL */
+    void *log_user;
+    carso_log_level log_level;
+    int threads;
+    size_t memory_limit;
+    const struct cso_backend *backend;
+    struct cso_device *device;
+    pthread_mutex_t *message_lock; /* the context is const to most callers, its message is not */
+    char *message;                 /* CSO_MESSAGE_SIZE */
+};
+
+void cso_context_retain(carso_context *context);
+/* carso_context_destroy gives a reference back. */
+
+/*
+ * Stores the message, logs it at error level and returns status, so that callers write
+ * `return cso_fail(context, CARSO_ERROR_..., "what was wrong with which value; what to do")`.
+ * A message is one sentence part, starts in lower case and ends without a period.
+ */
+carso_status cso_fail(const carso_context *context, carso_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* cso_fail for a failed allocation: returns CARSO_ERROR_OUT_OF_MEMORY. what: plural noun, "weights". */
+carso_status cso_fail_memory(const carso_context *context, const char *what);
+
+void cso_log(const carso_context *context, carso_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Memory from the caller's allocator, aligned to CSO_ALIGNMENT; NULL where it fails or count * size overflows.
+ * A size of 0 gives a valid pointer. cso_allocate zeroes, cso_allocate_raw does not. */
+void *cso_allocate(const carso_context *context, size_t count, size_t size);
+void *cso_allocate_raw(const carso_context *context, size_t count, size_t size);
+void cso_release(const carso_context *context, void *memory);
+char *cso_duplicate_string(const carso_context *context, const char *text);
+
+/* Copies a caller's option struct over defaults of full_size: the smaller of the two sizes, struct_size kept at
+ * full_size. source may be NULL. INVALID_ARGUMENT where struct_size is smaller than a size_t. name: for the message. */
+carso_status cso_options_copy(const carso_context *context, const char *name, void *destination, size_t full_size,
+                              const void *source);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Running the two objectives, the bare classifier and the whole defence, on images already in dense C, H, W form: logits,
+ * and the exact gradient to the images for any function of the logits. Prediction, gradients, attacks and training all
+ * come through here.
+ */
+#ifndef CSO_MODEL_RUN_H
+#define CSO_MODEL_RUN_H
+
+#include "base/random.h"
+#include "model/model.h"
+
+/*
+ * A function of the logits [draws][count][classes] of images first .. first + count - 1 of the call: writes losses [count]
+ * (may be NULL) and d loss / d logits (same shape as logits; may be NULL).
+ */
+typedef carso_status (*cso_logit_function)(void *user, int64_t first, int64_t count, int draws, int classes,
+                                           const double *logits, double *losses, double *logit_gradient);
+
+typedef struct cso_run {
+    const void *images; /* [count][C][H][W], element says float or double */
+    cso_element element;
+    int64_t count;
+    int draws; /* defence; 1 for the classifier */
+    uint64_t seed;
+    cso_purpose purpose;           /* CSO_PURPOSE_LATENT but for attacks that want their own stream */
+    const uint64_t *image_index;   /* [count]: key of each image's latents */
+    uint32_t first_draw;           /* draw d of the call has the latent (seed, purpose, image_index, first_draw + d) */
+    const double *latents;         /* NULL, or [draws][count][latent_size] given outright */
+    cso_logit_function function;   /* may be NULL */
+    void *user;
+    double *losses;        /* out [count] or NULL */
+    void *gradient;        /* out [count][C][H][W] in element, or NULL; needs function */
+    double *logits;        /* out [draws][count][classes] or NULL */
+    void *reconstructions; /* out [draws][count][C][H][W] in element, or NULL */
+    carso_progress_callback progress;
+    void *progress_user;
+} cso_run;
+
+/* Both split the batch under the memory limit. Non-finite numbers are not looked for here: callers check. */
+carso_status cso_run_classifier(carso_model *model, const cso_run *run);
+carso_status cso_run_defence(carso_model *model, const cso_run *run);
+/* Reconstructions only. */
+carso_status cso_run_purify(carso_model *model, const cso_run *run);
+
+#endif
