@@ -43,6 +43,11 @@ carso_status cso_fail(const carso_context *context, carso_status status, const c
 /* cso_fail for a failed allocation: returns CARSO_ERROR_OUT_OF_MEMORY. what: plural noun, "weights". */
 carso_status cso_fail_memory(const carso_context *context, const char *what);
 
+/* cso_fail with ": " and the system's reason for error (an errno) behind. NOT_FOUND where something does not exist,
+ * OUT_OF_MEMORY, else IO. */
+carso_status cso_fail_system(const carso_context *context, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 void cso_log(const carso_context *context, carso_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -57,5 +62,9 @@ char *cso_duplicate_string(const carso_context *context, const char *text);
  * full_size. source may be NULL. INVALID_ARGUMENT where struct_size is smaller than a size_t. name: for the message. */
 carso_status cso_options_copy(const carso_context *context, const char *name, void *destination, size_t full_size,
                               const void *source);
+
+/* What a public init function does: the defaults, cut or zero-extended to the caller's size, which goes to struct_size.
+ * Nothing where options is NULL or size smaller than a size_t. */
+void cso_options_fill(void *options, size_t size, const void *defaults, size_t full_size);
 
 #endif

@@ -18,7 +18,8 @@ typedef enum cso_purpose {
     CSO_PURPOSE_AUGMENTATION = 5,
     CSO_PURPOSE_TRAINING_LATENT = 6,
     CSO_PURPOSE_TRAINING_ATTACK = 7,
-    CSO_PURPOSE_TRAINING_ASSIGNMENT = 8
+    CSO_PURPOSE_TRAINING_ASSIGNMENT = 8,
+    CSO_PURPOSE_ATTACK_LATENT = 9 /* z of a draw that an attack consumes: never one that scoring uses */
 } cso_purpose;
 
 typedef struct cso_random {

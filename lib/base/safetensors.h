@@ -48,7 +48,8 @@ typedef struct cso_tensor_write {
 } cso_tensor_write;
 
 /* Writes path + ".tmp-" + process id + a counter, fsyncs, renames, fsyncs the folder; on failure removes the temporary
- * file and leaves path as it was. keys/values: metadata; "crc32" is added. Tensor offsets are aligned to 64 bytes. */
+ * file and leaves path as it was. keys/values: metadata; "crc32" is added. The data section is aligned to 64 bytes; within,
+ * tensors follow without gaps, as the format demands: 8-byte types first, then 4-byte ones, then bytes, each in the order given. */
 carso_status cso_safetensors_write(carso_context *context, const char *path, const cso_tensor_write *tensors, size_t count,
                                    const char *const *keys, const char *const *values, size_t metadata_count);
 
