@@ -92,6 +92,7 @@ typedef struct cso_parameter {
     void *gradient;
     pthread_mutex_t lock;
     void *packed;
+    struct cso_folded *folded; /* guarded by lock; graph/fold.c's: weights with a BatchNorm folded in, shared by programs */
 } cso_parameter;
 
 typedef enum cso_direction {
