@@ -28,11 +28,11 @@ typedef struct carso_model_options {
     size_t struct_size;
     int32_t architecture; /**< carso_architecture; SMALL_CNN */
     int32_t depth;        /**< WIDE_RESNET: 6n + 4, n >= 1; 28 */
-    int32_t width;        /**< WIDE_RESNET: >= 1, multiplies 16, 32, 64 channels; 10. SMALL_CNN: multiplies 16, 32, 64; 1 if 0 */
+    int32_t width;        /**< multiplies 16, 32, 64 channels, 1 to 64; 0: 10 for WIDE_RESNET, 1 for SMALL_CNN; 0 */
     int32_t channels;     /**< of the image: 1 or 3; 3 */
-    int32_t image_height; /**< 32 */
-    int32_t image_width;  /**< 32 */
-    int32_t classes;      /**< >= 2; 10 */
+    int32_t image_height; /**< 8 to 4096; 32 */
+    int32_t image_width;  /**< 8 to 4096; 32 */
+    int32_t classes;      /**< 2 to 65536; 10 */
     int32_t reserved;
     float mean[3];        /**< standardisation inside the model, per channel, in units of [0, 1]; 0 */
     float deviation[3];   /**< > 0; 1 */

@@ -47,22 +47,50 @@ struct carso_model {
 
 void cso_model_retain(carso_model *model);
 
+/* lib/model/model.c. A model without classifier, which the builders and the loader fill; carso_model_destroy takes it at any
+ * stage. */
+carso_status cso_model_allocate(carso_context *context, carso_model **out);
+/* Checks channels, sizes, classes and standardisation of options and copies them, class names included, into model. */
+carso_status cso_model_set_input(carso_model *model, const carso_model_options *options);
+/* names NULL: the classes' numbers. Needs model->classes. */
+carso_status cso_model_set_class_names(carso_model *model, const char *const *names);
+/* Takes over graph (also on failure). */
+carso_status cso_model_set_classifier(carso_model *model, cso_graph *graph, int logits, const int *tap, int tap_count);
+/* A model that shares this one's classifier and has its settings, without purifier. */
+carso_status cso_model_share_classifier(const carso_model *model, carso_model **out);
+uint64_t cso_graph_parameter_numbers(const cso_graph *graph);
+uint64_t cso_graph_multiply_adds(const cso_graph *graph);
+
 /* lib/model/small_cnn.c, wide_resnet.c: the classifier graph, its logits and taps. */
 carso_status cso_small_cnn_build(carso_context *context, const carso_model_options *options, carso_model *model);
 carso_status cso_wide_resnet_build(carso_context *context, const carso_model_options *options, carso_model *model);
 
+/* A new reference to the parameter of that name, which has exactly that shape, or a failure with a message. */
+typedef carso_status (*cso_shaped_lookup)(void *user, const char *name, int rank, const int64_t *dimension, cso_parameter **out);
+
 /* lib/model/purifier.c: by tables 4, 6 to 11 and the rules of docs/purifier.md for any taps and image.
  * lookup NULL: random weights from seed; else parameters by name (names as in the model file without "purifier."). */
 carso_status cso_purifier_build(carso_context *context, const carso_model *model, const carso_purifier_options *options,
-                                cso_parameter_lookup lookup, void *user, bool with_encoder, cso_purifier **out);
-void cso_purifier_destroy(cso_purifier *purifier);
+                                cso_shaped_lookup lookup, void *user, bool with_encoder, cso_purifier **out);
+void cso_purifier_destroy(carso_context *context, cso_purifier *purifier); /* accepts NULL */
+
+/* lib/model/initialise.c: a constant parameter with PyTorch's default initial values: weights and biases uniform within
+ * 1 / sqrt(fan_in), by (seed, purpose INITIAL_WEIGHTS, hash of the name); BatchNorm's weight and running variance 1, its
+ * bias and running mean 0. fan_in 0: the constant. */
+carso_status cso_initial_parameter(carso_context *context, uint64_t seed, const char *name, int rank, const int64_t *dimension,
+                                   int64_t fan_in, float constant, cso_parameter **out);
 
 /* lib/model/programs.c */
 carso_status cso_model_get_program(carso_model *model, cso_model_program which, cso_program **out);
 
-/* A model with the same classifier structure and settings whose parameters are those given by graphs (trainers use it to
- * make the model they reached): takes constant copies. Either graph set may be NULL: kept from model. */
+/* lib/model/derive.c. A model with the same classifier structure and settings whose parameters are those given by graphs
+ * (trainers use it to make the model they reached): takes constant copies of the host values. Either graph set may be NULL:
+ * kept from model; but a new classifier without a purifier leaves model's purifier out, which was trained for another.
+ * provenance: copied; NULL: kept from model. */
 carso_status cso_model_derive(const carso_model *model, const cso_graph *classifier, const cso_purifier *purifier, json_t *provenance, carso_model **out);
+
+/* lib/model/model_describe.c: a new object. */
+carso_status cso_model_describe_json(const carso_model *model, json_t **out);
 
 /* lib/model/model_file.c. extra tensors and metadata make a checkpoint of a model file; names of extra tensors begin with
  * "checkpoint.". Loading ignores such tensors; from: the open file is retained by what was mapped. */

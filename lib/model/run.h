@@ -17,9 +17,18 @@
 typedef carso_status (*cso_logit_function)(void *user, int64_t first, int64_t count, int draws, int classes,
                                            const double *logits, double *losses, double *logit_gradient);
 
+/* Converts images first .. first + count - 1 of the call into out [count][C][H][W]. */
+typedef carso_status (*cso_image_source)(void *user, int64_t first, int64_t count, float *out);
+
+/* Most images, and most (draw, image) pairs, in one plan: arenas stay modest and their sizes few, so that plans are reused. */
+#define CSO_RUN_IMAGES 128
+#define CSO_RUN_PAIRS 512
+
 typedef struct cso_run {
-    const void *images; /* [count][C][H][W], element says float or double */
+    const void *images; /* [count][C][H][W], element says float or double; NULL: source is called for each part instead */
     cso_element element;
+    cso_image_source source; /* element must be CSO_F32 */
+    void *source_user;
     int64_t count;
     int draws; /* defence; 1 for the classifier */
     uint64_t seed;
@@ -31,13 +40,23 @@ typedef struct cso_run {
     void *user;
     double *losses;        /* out [count] or NULL */
     void *gradient;        /* out [count][C][H][W] in element, or NULL; needs function */
+    /*
+     * out [count], or NULL. The pull back runs on each image's logit gradient divided by the power of two next above its
+     * largest element, so that exp(logit) neither overflows nor vanishes in the backend's float. Not NULL: gradient is left
+     * like that, and d loss / d image is gradient * 2^gradient_exponent. NULL: gradient is multiplied back (exact, but it may
+     * overflow or underflow in element).
+     */
+    int32_t *gradient_exponent;
     double *logits;        /* out [draws][count][classes] or NULL */
     void *reconstructions; /* out [draws][count][C][H][W] in element, or NULL */
     carso_progress_callback progress;
     void *progress_user;
 } cso_run;
 
-/* Both split the batch under the memory limit. Non-finite numbers are not looked for here: callers check. */
+/*
+ * All split the batch under the memory limit, and call progress between the parts: CANCELLED leaves the outputs filled as
+ * far as it got. Defence without a purifier: UNSUPPORTED. Non-finite numbers are not looked for here: callers check.
+ */
 carso_status cso_run_classifier(carso_model *model, const cso_run *run);
 carso_status cso_run_defence(carso_model *model, const cso_run *run);
 /* Reconstructions only. */
