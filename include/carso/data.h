@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /**
- * Labelled image data sets: IDX, CIFAR binary, folders of images.
+ * Labelled image data sets: IDX, CIFAR binary, folders of images. Single image files.
  */
 #ifndef CARSO_DATA_H
 #define CARSO_DATA_H
 
-#include "carso/context.h"
+#include "carso/image.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,6 +52,10 @@ CARSO_API void carso_read_options_init(carso_read_options *options, size_t size)
  *   of classes without train/ and test/ is the same for both splits.
  * path may also name one of the IDX image files. Compressed and small formats are held in memory; image folders are read
  * as they are asked for.
+ * An IDX set of 10 classes of 28x28 in a folder or file whose path has "fashion" in it gets Fashion-MNIST's class names.
+ * Image folders: classes and images in the order of their names' bytes; the classes are those of train/ and test/ together;
+ * names beginning with a dot are passed over. The set has three channels where the first images that are looked at have
+ * any colour; gray images are then read as RGB.
  * NOT_FOUND, IO, BAD_FORMAT (the message names the file and what is wrong), UNSUPPORTED. Since 0.1.
  */
 CARSO_API carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split,
@@ -77,6 +81,41 @@ CARSO_API carso_status carso_dataset_read(const carso_dataset *dataset, const ui
  */
 CARSO_API carso_status carso_dataset_shuffle(const carso_dataset *dataset, uint64_t seed, uint64_t epoch,
                                              uint64_t *out_indices);
+
+/**
+ * One image that the library decoded and holds, as opposed to carso_images, which describes images that the caller holds.
+ * Immutable. Since 0.1.
+ */
+typedef struct carso_image carso_image;
+
+/**
+ * Decodes a PNG or JPEG file, recognised by its content, to 8-bit gray or RGB: 16-bit components are rounded, palettes
+ * looked up, an alpha channel is dropped; colour profiles and orientation marks are not applied.
+ * The caller destroys *out_image, which keeps the context alive; NULL on failure.
+ * NOT_FOUND, IO; BAD_FORMAT: damaged, neither PNG nor JPEG, or over 64 Mi pixels (found before memory is taken);
+ * OUT_OF_MEMORY; UNSUPPORTED: CMYK, or a build without image files.
+ * Thread-safety: any thread. Since 0.1.
+ */
+CARSO_API carso_status carso_image_read(carso_context *context, const char *path, carso_image **out_image);
+
+CARSO_API void carso_image_destroy(carso_image *image);
+
+/**
+ * Describes the pixels, to be passed to any call that takes images: UINT8, HWC, GRAY or RGB, dense, count 1.
+ * Fills *out_images, whose struct_size the caller has set (carso_images_init does); its data is valid until the image is
+ * destroyed. Thread-safety: any thread. Since 0.1.
+ */
+CARSO_API carso_status carso_image_get_images(const carso_image *image, carso_images *out_images);
+
+/**
+ * Writes image index of images to an 8-bit gray or RGB PNG file; float components are rounded to the nearest of the 256
+ * values. The file appears whole or not at all: on failure, what was at path is as before.
+ * INVALID_ARGUMENT: index out of range, size 0 or over 64 Mi pixels, or path names something other than a regular file;
+ * INVALID_IMAGE; NOT_FOUND (the folder); IO; OUT_OF_MEMORY; UNSUPPORTED: a build without image files.
+ * Thread-safety: any thread. Since 0.1.
+ */
+CARSO_API carso_status carso_image_write_png(carso_context *context, const char *path, const carso_images *images,
+                                             uint64_t index);
 
 #ifdef __cplusplus
 }

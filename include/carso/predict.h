@@ -26,7 +26,8 @@ typedef enum carso_aggregation {
 typedef struct carso_predict_options {
     size_t struct_size;
     int32_t draws;       /**< N, 1 to 65536; 8 as in the paper. Ignored by carso_predict. */
-    int32_t aggregation; /**< carso_aggregation; CARSO */
+    /** carso_aggregation; CARSO. Ignored by carso_predict, whose probabilities are the softmax of the logits. */
+    int32_t aggregation;
     uint64_t seed;       /**< of the latents; 0 */
     /** Index of the first image: image i of the batch draws the latents of (seed, first_image + i); 0 */
     uint64_t first_image;

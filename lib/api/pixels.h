@@ -5,7 +5,11 @@
 
 #include "carso/image.h"
 
-/* Checks the description against channels, height, width (INVALID_IMAGE / INVALID_ARGUMENT with a message). */
+/*
+ * Checks the description against channels, height, width; *out_resolved is the same with every stride given.
+ * INVALID_ARGUMENT: NULL, count 0, strides that leave the address space. INVALID_IMAGE: size, type, layout or order are not
+ * what is expected, both of which the message gives.
+ */
 carso_status cso_pixels_check(const carso_context *context, const carso_images *images, int32_t channels, int32_t height, int32_t width,
                               carso_images *out_resolved);
 /* Converts images first .. first + count - 1 of a resolved description; INVALID_IMAGE names image, place and value of what is

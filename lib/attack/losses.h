@@ -13,7 +13,10 @@ typedef struct cso_loss_request {
     const carso_context *context;
 } cso_loss_request;
 
-/* A cso_logit_function. */
+/*
+ * A cso_logit_function. An image with a logit that is not finite gets a loss and a gradient of NaN. The gradient of the
+ * paper's cross-entropy is 0 where it underflows double; nothing pretends otherwise.
+ */
 carso_status cso_loss_function(void *user, int64_t first, int64_t count, int draws, int classes, const double *logits,
                                double *losses, double *logit_gradient);
 
