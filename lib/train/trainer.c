@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "train/trainer.h"
+
+#include <math.h>
+
+#include "train/batch.h"
+#include "train/options.h"
+
+void cso_trainer_destroy(carso_trainer *trainer)
+{
+    if (!trainer) {
+        return;
+    }
+    carso_context *context = trainer->context;
+    cso_weights_destroy(trainer->weights);
+    cso_purifier_network_destroy(trainer->purifier);
+    cso_classifier_network_clear(&trainer->classifier);
+    carso_model_destroy(trainer->model);
+    cso_release(context, trainer);
+    carso_context_destroy(context);
+}
+
+carso_status cso_trainer_check_finite(const carso_trainer *trainer, double value, const char *quantity)
+{
+    if (isfinite(value)) {
+        return CARSO_OK;
+    }
+    return cso_fail(trainer->context, CARSO_ERROR_NON_FINITE,
+                    "training step %llu: %s is not finite (%g), nothing was updated; lower the learning rate, or warm it up more slowly",
+                    (unsigned long long)trainer->step, quantity, value);
+}
+
+static carso_status check_statistics(const carso_trainer *trainer)
+{
+    for (int i = 0; i < trainer->weights->statistic_count; i++) {
+        const cso_parameter *parameter = trainer->weights->statistic[i].parameter;
+        double sum = 0;
+        for (size_t j = 0; j < parameter->count; j++) {
+            sum += parameter->host[j];
+        }
+        const carso_status status = cso_trainer_check_finite(trainer, sum, "a running statistic of BatchNorm");
+        if (status) {
+            return status;
+        }
+    }
+    return CARSO_OK;
+}
+
+/* What may fail without trace: everything but the update. */
+static carso_status measure(carso_trainer *trainer, const cso_train_batch *batch, carso_train_report *report)
+{
+    carso_status status = cso_weights_zero_gradients(trainer->weights);
+    if (status) {
+        return status;
+    }
+    status = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_gradients(trainer, batch, report)
+                                                 : cso_classifier_gradients(trainer, batch, report);
+    if (!status) {
+        status = cso_weights_gradient_norm(trainer->weights, trainer->step, &report->gradient_norm);
+    }
+    if (!status) {
+        status = cso_weights_settle_statistics(trainer->weights);
+    }
+    return status ? status : check_statistics(trainer);
+}
+
+carso_status cso_trainer_step(carso_trainer *trainer, const cso_train_batch *batch, carso_train_report *report)
+{
+    const int32_t steps_per_epoch = trainer->kind == CSO_TRAIN_PURIFIER ? trainer->purifier_options.steps_per_epoch
+                                                                        : trainer->classifier_options.steps_per_epoch;
+    *report = (carso_train_report){
+        .struct_size = sizeof *report,
+        .step = trainer->step,
+        .epoch = (double)trainer->step / steps_per_epoch,
+    };
+    if (trainer->weights->stale) {
+        const carso_status status = cso_weights_upload(trainer->weights);
+        if (status) {
+            return status;
+        }
+    }
+    cso_weights_keep_statistics(trainer->weights);
+    carso_status status = measure(trainer, batch, report);
+    if (status) {
+        /* The first failure is the one to report. */
+        (void)cso_weights_restore_statistics(trainer->weights);
+        return status;
+    }
+    status = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_update(trainer, report) : cso_classifier_update(trainer, report);
+    if (status) {
+        return status;
+    }
+    trainer->step++;
+    return cso_weights_upload(trainer->weights);
+}
+
+static json_t *provenance_entry(const carso_trainer *trainer)
+{
+    json_t *options = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_training_to_json(&trainer->purifier_options)
+                                                          : cso_classifier_training_to_json(&trainer->classifier_options);
+    return options ? json_pack("{s:s, s:I, s:o}", "version", carso_version(), "steps", (json_int_t)trainer->step, "options", options)
+                   : NULL;
+}
+
+static json_t *make_provenance(const carso_trainer *trainer)
+{
+    json_t *provenance = json_is_object(trainer->model->provenance) ? json_deep_copy(trainer->model->provenance) : json_object();
+    const char *key = "purifier_training";
+    if (trainer->kind == CSO_TRAIN_CLASSIFIER) {
+        /* The purifier is left out of what is made now. */
+        json_object_del(provenance, key);
+        key = "classifier_training";
+    }
+    if (json_object_set_new(provenance, key, provenance_entry(trainer))) {
+        json_decref(provenance);
+        return NULL;
+    }
+    return provenance;
+}
+
+carso_status cso_trainer_model(const carso_trainer *trainer, carso_model **out)
+{
+    *out = NULL;
+    json_t *provenance = make_provenance(trainer);
+    if (!provenance) {
+        return cso_fail_memory(trainer->context, "the model's provenance");
+    }
+    carso_status status;
+    if (trainer->kind == CSO_TRAIN_PURIFIER) {
+        const cso_purifier *start = trainer->model->purifier;
+        const cso_purifier reached = {
+            .condition_size = start->condition_size,
+            .latent_size = start->latent_size,
+            .seed_channels = start->seed_channels,
+            .condition = trainer->purifier->condition,
+            .encoder = trainer->purifier->encoder,
+            .decoder = trainer->purifier->decoder,
+        };
+        /* The graphs hold the fast weights; the slow ones take their place for as long as they are copied. */
+        cso_weights_swap(trainer->weights, CSO_STATE_SLOW);
+        status = cso_model_derive(trainer->model, NULL, &reached, provenance, out);
+        cso_weights_swap(trainer->weights, CSO_STATE_SLOW);
+    } else {
+        status = cso_model_derive(trainer->model, trainer->classifier.classifier, NULL, provenance, out);
+    }
+    json_decref(provenance);
+    return status;
+}
