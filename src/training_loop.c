@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "training_loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "assault.h"
+#include "progress.h"
+#include "scoring.h"
+
+void training_defaults(training_settings *training)
+{
+    common_defaults(&training->common);
+    training->validate = 1000;
+    training->save_minutes = 5;
+}
+
+char *training_checkpoint_path(const training_settings *training)
+{
+    char *path;
+    int made = training->checkpoint ? asprintf(&path, "%s", training->checkpoint)
+                                    : asprintf(&path, "%s.checkpoint", training->output);
+    if (made < 0) {
+        complain("out of memory");
+        return NULL;
+    }
+    return path;
+}
+
+exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint,
+                            carso_trainer **out_trainer)
+{
+    *out_trainer = NULL;
+    if (!training->resume) {
+        return STATUS_OK;
+    }
+    carso_status status = carso_trainer_load(context, checkpoint, out_trainer);
+    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot resume from %s", checkpoint);
+}
+
+static uint64_t images_used(const training_settings *training, const carso_dataset *data)
+{
+    carso_dataset_info info = {.struct_size = sizeof info};
+    carso_dataset_get_info(data, &info);
+    uint64_t most = (uint64_t)training->most_images;
+    return most > 0 && most < info.count ? most : info.count;
+}
+
+int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data)
+{
+    uint64_t used = images_used(training, data);
+    if (used < (uint64_t)training->batch) {
+        complain("--batch: %lld images are more than the %llu of the data set", (long long)training->batch,
+                 (unsigned long long)used);
+        return 0;
+    }
+    return (int32_t)(used / (uint64_t)training->batch);
+}
+
+/* Means over an epoch. */
+typedef struct epoch_sums {
+    int steps;
+    double loss, reconstruction, kl, diversity, accuracy;
+    carso_train_report last;
+} epoch_sums;
+
+static void add_report(epoch_sums *sums, const carso_train_report *report)
+{
+    sums->steps++;
+    sums->loss += report->loss;
+    sums->reconstruction += report->reconstruction;
+    sums->kl += report->kl;
+    sums->diversity += report->draw_diversity;
+    sums->accuracy += report->accuracy;
+    sums->last = *report;
+}
+
+typedef struct validation {
+    bool measured;
+    double classifier, attacked, robust;
+} validation;
+
+static exit_status validate(const training_run *run, const samples *held, validation *out)
+{
+    carso_model *model;
+    score plain;
+    carso_status made = carso_trainer_get_model(run->trainer, &model);
+    if (made != CARSO_OK) {
+        return session_failure(run->context, made, "cannot make a model of the weights reached");
+    }
+    bool quiet = run->settings->common.quiet;
+    exit_status status = score_images(model, held, held->pixels, run->purifier ? 8 : 1, CARSO_AGGREGATE_CARSO,
+                                      run->purifier ? 1 : 0, 0, "validation", quiet, &plain);
+    if (status == STATUS_OK) {
+        out->measured = true;
+        *(run->purifier ? &out->robust : &out->classifier) = plain.mean;
+        score_release(&plain);
+    }
+    if (status == STATUS_OK && !run->purifier && run->epsilon > 0) {
+        carso_attack_options options;
+        assault attack;
+        carso_attack_options_init(&options, sizeof options);
+        options.epsilon = run->epsilon;
+        options.steps = 20;
+        options.step_size = run->epsilon / 8;
+        status = assault_run(model, held, &options, "validation under PGD-20", quiet, &attack);
+        if (status == STATUS_OK) {
+            status = score_images(model, held, attack.pixels, 1, 0, 0, 0, "validation", quiet, &plain);
+            assault_release(&attack);
+        }
+        if (status == STATUS_OK) {
+            out->attacked = plain.mean;
+            score_release(&plain);
+        }
+    }
+    carso_model_destroy(model);
+    return status;
+}
+
+static void print_epoch(const training_run *run, int64_t epoch, const epoch_sums *sums, const validation *measured, double seconds)
+{
+    double n = sums->steps;
+    if (run->settings->common.json) {
+        json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f}", "epoch", (json_int_t)epoch, "loss", sums->loss / n, "learning_rate",
+                                 sums->last.learning_rate, "gradient_norm", sums->last.gradient_norm, "seconds", seconds);
+        if (run->purifier) {
+            json_object_set_new(line, "reconstruction", json_real(sums->reconstruction / n));
+            json_object_set_new(line, "kl", json_real(sums->kl / n));
+            json_object_set_new(line, "beta", json_real(sums->last.beta));
+            json_object_set_new(line, "draw_diversity", json_real(sums->diversity / n));
+            json_object_set_new(line, "collapsed", json_boolean(sums->last.collapsed));
+        } else {
+            json_object_set_new(line, "accuracy", json_real(sums->accuracy / n));
+            json_object_set_new(line, "epsilon", json_real(sums->last.epsilon));
+        }
+        if (measured->measured && run->purifier) {
+            json_object_set_new(line, "test_defence", json_real(measured->robust));
+        } else if (measured->measured) {
+            json_object_set_new(line, "test_classifier", json_real(measured->classifier));
+            json_object_set_new(line, "test_attacked", json_real(measured->attacked));
+        }
+        session_print_json(line);
+    } else if (run->purifier) {
+        printf("epoch %lld/%lld  loss %.2f  reconstruction %.2f  KL %.3f  beta %.3f  diversity %.4f  rate %.3g", (long long)epoch,
+               (long long)run->settings->epochs, sums->loss / n, sums->reconstruction / n, sums->kl / n, sums->last.beta,
+               sums->diversity / n, sums->last.learning_rate);
+        if (measured->measured) {
+            printf("  test: defence %.3f", measured->robust);
+        }
+        printf("  %.0f s\n", seconds);
+    } else {
+        printf("epoch %lld/%lld  loss %.4f  accuracy %.3f  epsilon %.4f  rate %.3g", (long long)epoch,
+               (long long)run->settings->epochs, sums->loss / n, sums->accuracy / n, sums->last.epsilon, sums->last.learning_rate);
+        if (measured->measured) {
+            printf("  test: clean %.3f, PGD-20 %.3f", measured->classifier, measured->attacked);
+        }
+        printf("  %.0f s\n", seconds);
+    }
+    fflush(stdout);
+}
+
+/* What the loop holds in memory. */
+typedef struct loop_state {
+    uint64_t *order;
+    uint8_t *pixels;
+    int32_t *labels;
+    carso_images images;
+    samples test;
+    int32_t steps_per_epoch;
+    double saved_at;
+} loop_state;
+
+static exit_status save_checkpoint(const training_run *run, loop_state *state)
+{
+    carso_status status = carso_trainer_save(run->trainer, run->checkpoint);
+    state->saved_at = session_seconds();
+    return status == CARSO_OK ? STATUS_OK : session_failure(run->context, status, "cannot save the checkpoint %s", run->checkpoint);
+}
+
+static exit_status interrupted(const training_run *run, loop_state *state)
+{
+    exit_status status = save_checkpoint(run, state);
+    if (status == STATUS_OK) {
+        complain("interrupted after %llu steps; '--resume' goes on from %s", (unsigned long long)carso_trainer_step(run->trainer),
+                 run->checkpoint);
+        status = STATUS_INTERRUPTED;
+    }
+    return status;
+}
+
+static exit_status take_step(const training_run *run, loop_state *state, uint64_t epoch, uint64_t step, carso_train_report *report)
+{
+    size_t batch = (size_t)run->settings->batch;
+    carso_read_options augmentation = run->augmentation;
+    augmentation.seed = (uint64_t)run->settings->common.seed;
+    augmentation.epoch = epoch;
+    carso_status status = carso_dataset_read(run->data, state->order + step * batch, batch, &augmentation, state->pixels, state->labels);
+    if (status != CARSO_OK) {
+        return session_failure(run->context, status, "cannot read the training images");
+    }
+    report->struct_size = sizeof *report;
+    status = carso_train_step(run->trainer, &state->images, state->labels, report);
+    return status == CARSO_OK ? STATUS_OK : session_failure(run->context, status, "training stopped");
+}
+
+/* The permutation of the whole data set, less the images that --images leaves out. */
+static carso_status epoch_order(const training_run *run, uint64_t epoch, uint64_t *order)
+{
+    carso_dataset_info info = {.struct_size = sizeof info};
+    uint64_t used = images_used(run->settings, run->data), kept = 0;
+    carso_dataset_get_info(run->data, &info);
+    carso_status status = carso_dataset_shuffle(run->data, (uint64_t)run->settings->common.seed, epoch, order);
+    for (uint64_t i = 0; status == CARSO_OK && i < info.count; i++) {
+        if (order[i] < used) {
+            order[kept++] = order[i];
+        }
+    }
+    return status;
+}
+
+static exit_status run_epoch(const training_run *run, loop_state *state, uint64_t epoch, epoch_sums *sums)
+{
+    char title[64];
+    progress_bar bar;
+    uint64_t steps = (uint64_t)state->steps_per_epoch;
+    carso_status shuffled = epoch_order(run, epoch, state->order);
+    if (shuffled != CARSO_OK) {
+        return session_failure(run->context, shuffled, "cannot shuffle the data set");
+    }
+    snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)epoch + 1, (long long)run->settings->epochs);
+    progress_start(&bar, title, run->settings->common.quiet);
+    exit_status status = STATUS_OK;
+    for (uint64_t step = carso_trainer_step(run->trainer) - epoch * steps; step < steps && status == STATUS_OK; step++) {
+        carso_train_report report;
+        status = take_step(run, state, epoch, step, &report);
+        if (status != STATUS_OK) {
+            break;
+        }
+        add_report(sums, &report);
+        if (run->purifier) {
+            snprintf(bar.note, sizeof bar.note, "loss %.2f, KL %.3f", report.loss, report.kl);
+        } else {
+            snprintf(bar.note, sizeof bar.note, "loss %.4f, accuracy %.3f", report.loss, report.accuracy);
+        }
+        progress_update(&bar, step + 1, steps, "steps");
+        if (session_interrupted()) {
+            progress_finish(&bar);
+            status = interrupted(run, state);
+        } else if (session_seconds() - state->saved_at > 60 * run->settings->save_minutes) {
+            status = save_checkpoint(run, state);
+        }
+    }
+    progress_finish(&bar);
+    return status;
+}
+
+static exit_status load_test_images(const training_run *run, loop_state *state)
+{
+    carso_dataset_info info = {.struct_size = sizeof info};
+    if (!run->test || run->settings->validate == 0) {
+        return STATUS_OK;
+    }
+    carso_dataset_get_info(run->test, &info);
+    uint64_t count = (uint64_t)run->settings->validate < info.count ? (uint64_t)run->settings->validate : info.count;
+    return samples_from_dataset(run->context, run->test, 0, count, &state->test);
+}
+
+static exit_status allocate(const training_run *run, loop_state *state)
+{
+    carso_dataset_info info = {.struct_size = sizeof info};
+    carso_dataset_get_info(run->data, &info);
+    size_t batch = (size_t)run->settings->batch;
+    state->order = malloc((size_t)info.count * sizeof *state->order);
+    state->pixels = malloc(batch * (size_t)info.channels * (size_t)info.height * (size_t)info.width);
+    state->labels = malloc(batch * sizeof *state->labels);
+    if (!state->order || !state->pixels || !state->labels) {
+        complain("out of memory");
+        return STATUS_FAILURE;
+    }
+    carso_images_init(&state->images, sizeof state->images);
+    state->images.data = state->pixels;
+    state->images.count = batch;
+    state->images.width = info.width;
+    state->images.height = info.height;
+    state->images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
+    state->saved_at = session_seconds();
+    state->steps_per_epoch = training_steps_per_epoch(run->settings, run->data);
+    return state->steps_per_epoch > 0 ? load_test_images(run, state) : STATUS_USAGE;
+}
+
+static exit_status write_model(const training_run *run)
+{
+    carso_model *model;
+    carso_status made = carso_trainer_get_model(run->trainer, &model);
+    if (made == CARSO_OK) {
+        made = carso_model_save(model, run->settings->output);
+        carso_model_destroy(model);
+    }
+    if (made != CARSO_OK) {
+        return session_failure(run->context, made, "cannot write the model %s", run->settings->output);
+    }
+    /* The checkpoint is a whole model and more; once the model is written it has served. */
+    if (remove(run->checkpoint) != 0 && errno != ENOENT) {
+        complain("warning: cannot remove %s: %s", run->checkpoint, strerror(errno));
+    }
+    return STATUS_OK;
+}
+
+exit_status training_loop(const training_run *run)
+{
+    loop_state state = {0};
+    exit_status status = allocate(run, &state);
+    double started = session_seconds();
+    while (status == STATUS_OK) {
+        uint64_t epoch = carso_trainer_step(run->trainer) / (uint64_t)state.steps_per_epoch;
+        epoch_sums sums = {0};
+        validation measured = {0};
+        if (epoch >= (uint64_t)run->settings->epochs) {
+            break;
+        }
+        double epoch_started = session_seconds();
+        status = run_epoch(run, &state, epoch, &sums);
+        if (status == STATUS_OK && state.test.count > 0) {
+            status = validate(run, &state.test, &measured);
+        }
+        if (sums.steps > 0 && (status == STATUS_OK || status == STATUS_UNTRUSTED)) {
+            print_epoch(run, (int64_t)epoch + 1, &sums, &measured, session_seconds() - epoch_started);
+        }
+        if (status == STATUS_INTERRUPTED && carso_trainer_step(run->trainer) % (uint64_t)state.steps_per_epoch == 0) {
+            status = interrupted(run, &state); /* while validating */
+        } else if (status == STATUS_OK) {
+            status = save_checkpoint(run, &state);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = write_model(run);
+    }
+    if (status == STATUS_OK && !run->settings->common.json) {
+        printf("wrote %s after %.0f seconds\n", run->settings->output, session_seconds() - started);
+    }
+    free(state.order);
+    free(state.pixels);
+    free(state.labels);
+    samples_release(&state.test);
+    return status;
+}
