@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attack/objective.h"
+#include "carso/attack.h"
+#include "counting_allocator.h"
+#include "small_model.h"
+
+enum { COUNT = 3, ALL = COUNT * SMALL_IMAGE };
+
+static carso_context *context;
+static carso_model *model;
+static float pixels[ALL];
+static carso_images images;
+static const int32_t labels[COUNT] = {0, 2, 3};
+static carso_attack_options options;
+static carso_attack_result *result;
+
+static void set_up(void)
+{
+    context = named_context("reference", 0);
+    model = small_model(context);
+    fill_images(pixels, COUNT);
+    images = describe_images(pixels, COUNT);
+    carso_attack_options_init(&options, sizeof options);
+    options.steps = 4;
+    options.epsilon = 0.1;
+    options.step_size = 0.03;
+    options.draws = 2;
+    options.seed = 12;
+    result = NULL;
+}
+
+static void tear_down(void)
+{
+    carso_model_destroy(model);
+    carso_context_destroy(context);
+    carso_attack_result_destroy(result); /* outlives what made it */
+}
+
+static void check_message(const char *a, const char *b)
+{
+    char message[512];
+    carso_context_message(context, message, sizeof message);
+    ck_assert_msg(strstr(message, a) && strstr(message, b), "\"%s\" has no \"%s\" or no \"%s\"", message, a, b);
+}
+
+static void again(carso_status expected)
+{
+    carso_attack_result_destroy(result);
+    result = NULL;
+    ck_assert_int_eq(carso_attack(model, &images, labels, &options, &result), expected);
+    ck_assert_ptr_nonnull(result);
+}
+
+static void check_bounds(void)
+{
+    const float *const attacked = carso_attack_result_images(result);
+    for (int k = 0; k < ALL; k++) {
+        ck_assert(attacked[k] >= 0 && attacked[k] <= 1);
+        ck_assert(fabs((double)attacked[k] - (double)pixels[k]) <= options.epsilon);
+    }
+}
+
+START_TEST(raises_every_loss_of_both_objectives)
+{
+    for (int objective = 0; objective < 2; objective++)
+        for (int loss = 0; loss < 5; loss++) {
+            options.objective = objective;
+            options.loss = loss;
+            again(CARSO_OK);
+            check_bounds();
+            ck_assert_uint_eq(carso_attack_result_count(result), COUNT);
+            for (int i = 0; i < COUNT; i++) {
+                const double first = carso_attack_result_first_loss(result)[i], last = carso_attack_result_last_loss(result)[i];
+                ck_assert_msg(last > first, "objective %d, loss %d, image %d: %g to %g", objective, loss, i, first, last);
+                ck_assert_int_eq(carso_attack_result_non_finite(result)[i], 0);
+                ck_assert(carso_attack_result_zero_gradient(result)[i] >= 0 && carso_attack_result_zero_gradient(result)[i] < 0.5);
+            }
+        }
+}
+END_TEST
+
+/* On the classifier, which has no draws, FGSM is the sign of carso_gradient. */
+START_TEST(fgsm_follows_the_gradient)
+{
+    static float gradient[ALL];
+    double losses[COUNT];
+    options.method = CARSO_ATTACK_FGSM;
+    again(CARSO_OK);
+    check_bounds();
+    ck_assert_int_eq(carso_gradient(model, &images, labels, NULL, gradient, losses, NULL), CARSO_OK);
+    for (int k = 0; k < ALL; k++) {
+        const double sign = gradient[k] > 0 ? 1 : gradient[k] < 0 ? -1 : 0;
+        ck_assert_double_eq_tol(carso_attack_result_images(result)[k], fmin(1, fmax(0, (double)pixels[k] + 0.1 * sign)), 6e-8);
+    }
+    ck_assert_mem_eq(losses, carso_attack_result_first_loss(result), sizeof losses);
+    const carso_images attacked = describe_images(carso_attack_result_images(result), COUNT);
+    ck_assert_int_eq(carso_gradient(model, &attacked, labels, NULL, gradient, losses, NULL), CARSO_OK);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_double_eq_tol(losses[i], carso_attack_result_last_loss(result)[i], 1e-5);
+}
+END_TEST
+
+/* One step on the defence from the original, by hand: the first draws of the attack's own stream. */
+START_TEST(eot_averages_over_fresh_draws)
+{
+    static float gradient[2][ALL];
+    static const uint64_t index[COUNT] = {20, 21, 22};
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    options.loss = CARSO_LOSS_MARGIN;
+    options.steps = 1;
+    options.random_start = 0;
+    options.eot = 2;
+    options.first_image = 20;
+    options.step_size = options.epsilon;
+    again(CARSO_OK);
+    check_bounds();
+    cso_model_objective settings = {.model = model, .kind = CARSO_OBJECTIVE_DEFENCE, .loss = CARSO_LOSS_MARGIN, .draws = 2, .seed = 12,
+                                    .purpose = CSO_PURPOSE_ATTACK_LATENT};
+    const cso_objective objective = cso_model_objective_create(&settings);
+    double losses[COUNT];
+    for (uint32_t e = 0; e < 2; e++)
+        ck_assert_int_eq(objective.evaluate(&settings, pixels, COUNT, index, 2 * e, labels, losses, gradient[e]), CARSO_OK);
+    int differ = 0;
+    for (int k = 0; k < ALL; k++) {
+        const double mean = ((double)gradient[0][k] + (double)gradient[1][k]) / 2;
+        const double sign = mean > 0 ? 1 : mean < 0 ? -1 : 0;
+        differ += gradient[0][k] != gradient[1][k];
+        ck_assert_double_eq_tol(carso_attack_result_images(result)[k], fmin(1, fmax(0, (double)pixels[k] + 0.1 * sign)), 6e-8);
+    }
+    ck_assert_int_gt(differ, ALL / 2);
+    settings.purpose = CSO_PURPOSE_LATENT; /* scoring's draws are others */
+    ck_assert_int_eq(objective.evaluate(&settings, pixels, COUNT, index, 0, labels, losses, gradient[1]), CARSO_OK);
+    ck_assert_mem_ne(gradient[0], gradient[1], sizeof gradient[0]);
+}
+END_TEST
+
+/* The same image, number and seed give the same attack, alone or in a batch, and under a limit that splits it. */
+START_TEST(independent_of_the_batch)
+{
+    static float whole[ALL];
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    options.loss = CARSO_LOSS_LOG_ODDS;
+    options.restarts = 2;
+    again(CARSO_OK);
+    memcpy(whole, carso_attack_result_images(result), sizeof whole);
+    again(CARSO_OK);
+    ck_assert_mem_eq(whole, carso_attack_result_images(result), sizeof whole);
+    images = describe_images(pixels + SMALL_IMAGE, 1);
+    options.first_image = 1;
+    carso_attack_result_destroy(result);
+    ck_assert_int_eq(carso_attack(model, &images, labels + 1, &options, &result), CARSO_OK);
+    ck_assert_mem_eq(whole + SMALL_IMAGE, carso_attack_result_images(result), SMALL_IMAGE * sizeof *whole);
+
+    carso_context *const narrow = named_context("reference", 1);
+    carso_model *const split = small_model(narrow);
+    images = describe_images(pixels, COUNT);
+    options.first_image = 0;
+    carso_attack_result_destroy(result);
+    ck_assert_int_eq(carso_attack(split, &images, labels, &options, &result), CARSO_OK);
+    int differ = 0; /* where the sum over draws is near 0, its order may turn a sign */
+    for (int k = 0; k < ALL; k++)
+        differ += whole[k] != carso_attack_result_images(result)[k];
+    ck_assert_int_le(differ, ALL / 50);
+    carso_model_destroy(split);
+    carso_context_destroy(narrow);
+}
+END_TEST
+
+START_TEST(epsilon_0_returns_the_images)
+{
+    options.epsilon = 0;
+    for (int method = 0; method < 2; method++) {
+        options.method = method;
+        again(CARSO_OK);
+        ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
+    }
+    options.steps = 0;
+    options.random_start = 0;
+    options.epsilon = 0.1;
+    again(CARSO_OK);
+    ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
+}
+END_TEST
+
+static void refused(carso_status expected, const char *a, const char *b)
+{
+    carso_attack_result *out = (carso_attack_result *)&options;
+    ck_assert_int_eq(carso_attack(model, &images, labels, &options, &out), expected);
+    ck_assert_ptr_null(out);
+    check_message(a, b);
+}
+
+START_TEST(bad_numbers)
+{
+    static const double bad[] = {-0.1, NAN, INFINITY, -INFINITY};
+    static const char *const text[] = {"-0.1", "nan", "inf", "-inf"};
+    for (int k = 0; k < 4; k++) {
+        options.epsilon = bad[k];
+        refused(CARSO_ERROR_INVALID_ARGUMENT, "epsilon is ", text[k]);
+        options.epsilon = 0.1;
+        options.step_size = bad[k];
+        refused(CARSO_ERROR_INVALID_ARGUMENT, "step_size is ", text[k]);
+        options.step_size = 0.1;
+    }
+}
+END_TEST
+
+START_TEST(bad_options)
+{
+    struct {
+        int32_t *field;
+        int32_t value;
+        const char *text;
+    } const bad[] = {
+        {&options.method, 2, "method is 2"},           {&options.objective, 2, "objective is 2"},
+        {&options.loss, -1, "loss is -1"},             {&options.steps, -1, "steps is -1"},
+        {&options.steps, 1000001, "steps is 1000001"}, {&options.random_start, 2, "random_start is 2"},
+        {&options.restarts, 0, "restarts is 0"},       {&options.draws, 0, "draws is 0"},
+        {&options.draws, 65537, "draws is 65537"},     {&options.eot, 0, "eot is 0"},
+    };
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        const int32_t kept = *bad[k].field;
+        *bad[k].field = bad[k].value;
+        refused(CARSO_ERROR_INVALID_ARGUMENT, bad[k].text, "carso_attack");
+        *bad[k].field = kept;
+    }
+    options.steps = 1000000;
+    options.draws = 65536;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "1000000 steps", "4294967295 draws");
+    options.restarts = options.eot = 1000000;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "1000000 steps", "4294967295 draws");
+}
+END_TEST
+
+START_TEST(bad_arguments)
+{
+    int32_t other[COUNT] = {0, 4, 0};
+    ck_assert_int_eq(carso_attack(model, &images, other, &options, &result), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("label 1 is 4", "0 to 3");
+    ck_assert_int_eq(carso_attack(model, &images, NULL, &options, &result), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("labels is NULL", "carso_attack");
+    ck_assert_int_eq(carso_attack(model, NULL, labels, &options, &result), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_attack(model, &images, labels, &options, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("out_result is NULL", "carso_attack");
+    ck_assert_int_eq(carso_attack(NULL, &images, labels, &options, &result), CARSO_ERROR_INVALID_ARGUMENT);
+    images.count = 0;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "count is 0", "images");
+    images.count = COUNT;
+    pixels[0] = NAN;
+    refused(CARSO_ERROR_INVALID_IMAGE, "image 0, row 0, column 0", "nan");
+    pixels[0] = 0;
+    carso_model *const with = model;
+    model = small_classifier(context);
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    refused(CARSO_ERROR_UNSUPPORTED, "no purifier", "carso_model_add_purifier");
+    carso_model_destroy(model);
+    model = with;
+    carso_attack_result_destroy(NULL);
+    ck_assert_uint_eq(carso_attack_result_count(NULL), 0);
+    ck_assert_ptr_null(carso_attack_result_images(NULL));
+    ck_assert_ptr_null(carso_attack_result_first_loss(NULL));
+    ck_assert_ptr_null(carso_attack_result_last_loss(NULL));
+    ck_assert_ptr_null(carso_attack_result_non_finite(NULL));
+    ck_assert_ptr_null(carso_attack_result_zero_gradient(NULL));
+}
+END_TEST
+
+START_TEST(non_finite_is_an_error_with_a_mask)
+{
+    spoil_parameter(model->classifier, "logits.weight");
+    options.first_image = 50;
+    again(CARSO_ERROR_NON_FINITE);
+    check_message("3 of the 3 images", "number 50");
+    ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_int_eq(carso_attack_result_non_finite(result)[i], 1);
+        ck_assert(isnan(carso_attack_result_last_loss(result)[i]));
+    }
+}
+END_TEST
+
+typedef struct watch {
+    int calls, stop_at;
+    uint64_t last, total;
+} watch;
+
+static int watch_progress(const carso_progress *progress, void *user)
+{
+    watch *const seen = user;
+    ck_assert_str_eq(progress->unit, "steps");
+    ck_assert(progress->done >= seen->last && progress->done <= progress->total);
+    seen->last = progress->done;
+    seen->total = progress->total;
+    return ++seen->calls == seen->stop_at;
+}
+
+START_TEST(progress_and_cancellation)
+{
+    watch seen = {0};
+    carso_context *const narrow = named_context("reference", 1); /* one image at a time */
+    carso_model *const split = small_model(narrow);
+    options.progress = watch_progress;
+    options.progress_user = &seen;
+    options.restarts = 2;
+    ck_assert_int_eq(carso_attack(split, &images, labels, &options, &result), CARSO_OK);
+    ck_assert_uint_eq(seen.last, 3 * 2 * 4);
+    ck_assert_uint_eq(seen.total, 3 * 2 * 4);
+    carso_attack_result_destroy(result);
+    seen = (watch){.stop_at = 2 * 4 + 3}; /* in the second image */
+    ck_assert_int_eq(carso_attack(split, &images, labels, &options, &result), CARSO_CANCELLED);
+    ck_assert_ptr_nonnull(result);
+    check_bounds();
+    const float *const attacked = carso_attack_result_images(result);
+    ck_assert_mem_ne(attacked, pixels, SMALL_IMAGE * sizeof *pixels);
+    ck_assert_mem_ne(attacked + SMALL_IMAGE, pixels + SMALL_IMAGE, SMALL_IMAGE * sizeof *pixels);
+    ck_assert_mem_eq(attacked + 2 * SMALL_IMAGE, pixels + 2 * SMALL_IMAGE, SMALL_IMAGE * sizeof *pixels);
+    const double *const last = carso_attack_result_last_loss(result);
+    ck_assert(isfinite(last[0]) && isfinite(last[1]) && isnan(last[2]));
+    carso_model_destroy(split);
+    carso_context_destroy(narrow);
+}
+END_TEST
+
+START_TEST(defaults)
+{
+    carso_attack_options fresh;
+    memset(&fresh, 0xff, sizeof fresh);
+    carso_attack_options_init(&fresh, sizeof fresh);
+    ck_assert_uint_eq(fresh.struct_size, sizeof fresh);
+    ck_assert_int_eq(fresh.method, CARSO_ATTACK_PGD);
+    ck_assert_int_eq(fresh.objective, CARSO_OBJECTIVE_CLASSIFIER);
+    ck_assert_int_eq(fresh.steps, 40);
+    ck_assert_double_eq(fresh.epsilon, 8.0 / 255.0);
+    ck_assert_double_eq(fresh.step_size, 0.01);
+    ck_assert(fresh.random_start == 1 && fresh.restarts == 1 && fresh.draws == 8 && fresh.eot == 1);
+}
+END_TEST
+
+START_TEST(allocations_failing)
+{
+    counting_allocator counts = {0};
+    carso_context *const counted = counting_context(&counts);
+    ck_assert_ptr_nonnull(counted);
+    carso_model *const fresh = small_model(counted);
+    images = describe_images(pixels, 1);
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    options.steps = 1;
+    options.draws = 1;
+    options.eot = 2;
+    carso_status status = CARSO_ERROR_OUT_OF_MEMORY;
+    for (long n = 1; status != CARSO_OK; n++) {
+        carso_attack_result *out = NULL;
+        atomic_store(&counts.failing, atomic_load(&counts.made) + n);
+        status = carso_attack(fresh, &images, labels, &options, &out);
+        atomic_store(&counts.failing, 0);
+        ck_assert(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY);
+        ck_assert((out != NULL) == (status == CARSO_OK));
+        carso_attack_result_destroy(out);
+    }
+    carso_model_destroy(fresh);
+    carso_context_destroy(counted);
+    ck_assert_int_eq(atomic_load(&counts.held), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("attack");
+    TCase *tests = tcase_create("attack");
+    tcase_set_timeout(tests, 100);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, raises_every_loss_of_both_objectives);
+    tcase_add_test(tests, fgsm_follows_the_gradient);
+    tcase_add_test(tests, eot_averages_over_fresh_draws);
+    tcase_add_test(tests, independent_of_the_batch);
+    tcase_add_test(tests, epsilon_0_returns_the_images);
+    tcase_add_test(tests, bad_numbers);
+    tcase_add_test(tests, bad_options);
+    tcase_add_test(tests, bad_arguments);
+    tcase_add_test(tests, non_finite_is_an_error_with_a_mask);
+    tcase_add_test(tests, progress_and_cancellation);
+    tcase_add_test(tests, defaults);
+    tcase_add_test(tests, allocations_failing);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
