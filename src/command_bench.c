@@ -231,7 +231,7 @@ static exit_status prepare(bench_state *state, const char *path)
 
 static exit_status bench_run(void *settings, int argument_count, char **arguments)
 {
-    bench_state state = {.settings = settings};
+    bench_state state = {.settings = settings, .info = {.struct_size = sizeof state.info}};
     char bundled[4096];
     double median[KIND_COUNT] = {0};
     const char *path = argument_count > 0 ? arguments[0] : bundled;

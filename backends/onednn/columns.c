@@ -18,13 +18,15 @@ struct cso_columns_product {
     cso_geometry geometry;
     cso_product product;
     int threads;
+    bool narrow;          /* SOURCE with at most CSO_NARROW taps: an own loop, OpenBLAS is slow at so few columns */
+    int64_t pitch;        /* from row to row of columns; taps, or CSO_NARROW */
     int64_t taps;         /* kernel height * width * source channels per group: a row of columns */
     int64_t block;        /* destination pixels (SOURCE: source rows) in a unit of work */
     int64_t blocks;       /* per image */
     int64_t rows;         /* destination pixels in a thread's columns, at most */
     const float *packed;  /* [destination channels][kh][kw][source channels / groups] of a constant parameter */
     int64_t weight_count; /* in that order too; only reordered at each run where the parameter is not constant */
-    size_t column_size, partial_size;
+    size_t column_size, partial_size, narrow_size;
 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -72,6 +74,12 @@ static carso_status pack(cso_device *device, const cso_geometry *geometry, cso_p
     return status;
 }
 
+bool cso_columns_product_narrow(const cso_geometry *geometry, cso_product product)
+{
+    return product == CSO_PRODUCT_SOURCE && geometry->groups == 1 &&
+           geometry->source[0] * geometry->kernel[0] * geometry->kernel[1] <= CSO_NARROW;
+}
+
 carso_status cso_columns_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                         cso_parameter *weight, const char *operation, cso_columns_product **out)
 {
@@ -85,6 +93,8 @@ carso_status cso_columns_product_create(cso_device *device, const cso_geometry *
     made->product = product;
     made->threads = device->threads < MOST_THREADS ? device->threads : MOST_THREADS;
     made->taps = g->source[0] / g->groups * g->kernel[0] * g->kernel[1];
+    made->narrow = cso_columns_product_narrow(g, product);
+    made->pitch = made->narrow ? CSO_NARROW : made->taps;
     made->weight_count = g->destination[0] * made->taps;
     const int64_t units = (made->threads + g->batch - 1) / g->batch; /* per image, at least, for every thread to have one */
     if (product == CSO_PRODUCT_SOURCE) {
@@ -96,7 +106,7 @@ carso_status cso_columns_product_create(cso_device *device, const cso_geometry *
                 reach(g, row, smaller(row + block, g->source[1]), &first, &last);
                 made->rows = larger(made->rows, (last - first) * g->destination[2]);
             }
-            if (block == 1 || made->rows * made->taps <= COLUMN_ELEMENTS) {
+            if (block == 1 || made->rows * made->pitch <= COLUMN_ELEMENTS) {
                 break;
             }
         }
@@ -108,7 +118,8 @@ carso_status cso_columns_product_create(cso_device *device, const cso_geometry *
         made->blocks = (pixels + made->block - 1) / made->block;
         made->rows = made->block;
     }
-    made->column_size = cso_round_up((size_t)(made->rows * made->taps) * sizeof(float));
+    made->column_size = cso_round_up((size_t)(made->rows * made->pitch) * sizeof(float));
+    made->narrow_size = made->narrow ? cso_round_up((size_t)(g->destination[0] * CSO_NARROW) * sizeof(float)) : 0;
     made->partial_size = product == CSO_PRODUCT_WEIGHT ? cso_round_up((size_t)made->weight_count * sizeof(float)) : 0;
     if (product != CSO_PRODUCT_WEIGHT && weight->constant) {
         const void *packed;
@@ -129,7 +140,7 @@ size_t cso_columns_product_workspace(const cso_columns_product *product)
 {
     const size_t weight =
         product->packed || product->product == CSO_PRODUCT_WEIGHT ? 0 : (size_t)product->weight_count * sizeof(float);
-    return cso_round_up(weight) + (size_t)product->threads * (product->column_size + product->partial_size);
+    return cso_round_up(weight) + product->narrow_size + (size_t)product->threads * (product->column_size + product->partial_size);
 }
 
 /* Columns of destination pixels first .. last - 1 of an image, for one group. */
@@ -173,9 +184,9 @@ static void scatter(const cso_columns_product *p, float *image, int64_t group, i
                 continue;
             }
             for (int64_t j = 0; j < g->kernel[1]; j++) {
-                const float *column = columns + (destination_row - from) * g->destination[2] * p->taps +
+                const float *column = columns + (destination_row - from) * g->destination[2] * p->pitch +
                                       (i * g->kernel[1] + j) * channels;
-                for (int64_t ox = 0; ox < g->destination[2]; ox++, column += p->taps) {
+                for (int64_t ox = 0; ox < g->destination[2]; ox++, column += p->pitch) {
                     const int64_t x = ox * g->stride[1] - g->pad_begin[1] + j * g->dilation[1];
                     if (x < 0 || x >= g->source[2]) {
                         continue;
@@ -226,9 +237,14 @@ static void source_block(const cso_device *device, const cso_columns_product *p,
     memset(whole + first * row, 0, (size_t)((last - first) * row) * sizeof(float));
     for (int64_t group = 0; group < g->groups && to > from; group++) {
         const int64_t pixel = (image * g->destination[1] + from) * g->destination[2];
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)((to - from) * g->destination[2]), (int)p->taps, (int)channels, 1,
-                    a->destination_in + pixel * g->destination[0] + group * channels, (int)g->destination[0],
-                    weight + group * channels * p->taps, (int)p->taps, 0, columns, (int)p->taps);
+        const float *const dy = a->destination_in + pixel * g->destination[0] + group * channels;
+        const int64_t rows = (to - from) * g->destination[2];
+        if (p->narrow) {
+            device->loops->narrow_product((size_t)rows, (size_t)channels, (size_t)channels, dy, weight, columns);
+        } else {
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)p->taps, (int)channels, 1, dy,
+                        (int)g->destination[0], weight + group * channels * p->taps, (int)p->taps, 0, columns, (int)p->taps);
+        }
         scatter(p, whole, group, first, last, from, to, columns);
     }
     finish(device, &a->finish, (last - first) * g->source[2], g->source[0], whole + first * row,
@@ -263,6 +279,15 @@ carso_status cso_columns_product_run(cso_device *device, const cso_columns_produ
         workspace += cso_round_up((size_t)p->weight_count * sizeof(float));
         turn(arguments->weight_in, turned, 0, g->destination[0], in, area, false);
         weight = turned;
+    }
+    if (p->narrow) {
+        float *const widened = (float *)(void *)workspace;
+        workspace += p->narrow_size;
+        memset(widened, 0, p->narrow_size);
+        for (int64_t o = 0; o < g->destination[0]; o++) {
+            memcpy(widened + o * CSO_NARROW, weight + o * p->taps, (size_t)p->taps * sizeof *widened);
+        }
+        weight = widened;
     }
     char *const partials = workspace + (size_t)p->threads * p->column_size;
 #pragma omp parallel for schedule(static) num_threads(p->threads)

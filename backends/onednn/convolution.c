@@ -177,8 +177,12 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
     k->has_residual = forward && op->epilogue.residual;
     const cso_fusion wanted = {
         .bias = forward && k->bias, .residual = k->has_residual, .activation = k->activation, .slope = k->slope};
-    carso_status status = cso_primitive_product_create(device, &k->geometry, product, op->parameter[0], &wanted, operation,
-                                                       &k->primitive, &k->fused);
+    const bool narrow = cso_columns_product_narrow(&k->geometry, product);
+    carso_status status = CARSO_OK;
+    if (!narrow) {
+        status = cso_primitive_product_create(device, &k->geometry, product, op->parameter[0], &wanted, operation, &k->primitive,
+                                              &k->fused);
+    }
     if (status == CARSO_OK && !k->primitive) {
         status = cso_columns_product_create(device, &k->geometry, product, op->parameter[0], operation, &k->columns);
     }
@@ -189,7 +193,7 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
     }
     k->product_workspace = k->primitive ? cso_primitive_product_workspace(k->primitive) : cso_columns_product_workspace(k->columns);
     k->base.workspace = k->product_workspace + (product == CSO_PRODUCT_WEIGHT ? bias_workspace(device, op) : 0);
-    snprintf(k->base.name, sizeof k->base.name, "%s", k->primitive ? cso_primitive_product_name(k->primitive) : "columns:openblas");
+    snprintf(k->base.name, sizeof k->base.name, "%s", k->primitive ? cso_primitive_product_name(k->primitive) : narrow ? "columns:loops" : "columns:openblas");
     *out = &k->base;
     return CARSO_OK;
 }

@@ -73,6 +73,9 @@ carso_status cso_primitive_product_run(cso_device *device, const cso_primitive_p
 
 typedef struct cso_columns_product cso_columns_product;
 
+/* Whether columns are the faster way: the gradient to (or a transposed convolution with) one or few channels. */
+bool cso_columns_product_narrow(const cso_geometry *geometry, cso_product product);
+
 carso_status cso_columns_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                         cso_parameter *weight, const char *operation, cso_columns_product **out);
 void cso_columns_product_destroy(cso_device *device, cso_columns_product *product);

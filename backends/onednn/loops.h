@@ -10,6 +10,7 @@
 #include "backends/backend.h"
 
 #define CSO_NO_ACTIVATION CSO_OP_COUNT
+#define CSO_NARROW 16
 
 typedef struct cso_loops {
     const char *name;
@@ -34,6 +35,8 @@ typedef struct cso_loops {
     /* dx = factor * (dy - dy_mean - (x - mean) * slope), all per channel. */
     void (*normalise_backward)(size_t rows, size_t channels, const float *dy, const float *x, const float *mean,
                                const float *factor, const float *dy_mean, const float *slope, float *dx);
+    /* y[row][0 .. CSO_NARROW - 1] = sum over channels of x[row][channel] * weight[channel][0 .. CSO_NARROW - 1]. */
+    void (*narrow_product)(size_t rows, size_t channels, size_t stride, const float *x, const float *weight, float *y);
     /* Where x beats best (NaN beats all but NaN): best = x, position = which. */
     void (*maximum)(size_t count, const float *x, int32_t which, float *best, int32_t *position);
     /* dx += dy where position is which. */

@@ -347,6 +347,39 @@ LOOP void normalise_backward(size_t rows, size_t channels, const float *dy, cons
     normalise_backward_rows(rows, channels, dy, x, mean, factor, dy_mean, slope, dx);
 }
 
+/* Generic vectors, as compilers do not keep an array of accumulators in registers. */
+typedef float narrow_vector __attribute__((vector_size(CSO_NARROW * sizeof(float))));
+enum { NARROW_ROWS = 4 };
+
+LOOP void narrow_product(size_t rows, size_t channels, size_t stride, const float *x, const float *weight, float *y)
+{
+    size_t row = 0;
+    for (; row + NARROW_ROWS <= rows; row += NARROW_ROWS, x += NARROW_ROWS * stride, y += NARROW_ROWS * CSO_NARROW) {
+        narrow_vector total0 = {0}, total1 = {0}, total2 = {0}, total3 = {0};
+        for (size_t c = 0; c < channels; c++) {
+            narrow_vector w;
+            memcpy(&w, weight + c * CSO_NARROW, sizeof w);
+            total0 += x[c] * w;
+            total1 += x[stride + c] * w;
+            total2 += x[2 * stride + c] * w;
+            total3 += x[3 * stride + c] * w;
+        }
+        memcpy(y, &total0, sizeof total0);
+        memcpy(y + CSO_NARROW, &total1, sizeof total1);
+        memcpy(y + 2 * CSO_NARROW, &total2, sizeof total2);
+        memcpy(y + 3 * CSO_NARROW, &total3, sizeof total3);
+    }
+    for (; row < rows; row++, x += stride, y += CSO_NARROW) {
+        narrow_vector total = {0};
+        for (size_t c = 0; c < channels; c++) {
+            narrow_vector w;
+            memcpy(&w, weight + c * CSO_NARROW, sizeof w);
+            total += x[c] * w;
+        }
+        memcpy(y, &total, sizeof total);
+    }
+}
+
 LOOP void maximum(size_t count, const float *x, int32_t which, float *best, int32_t *position)
 {
     SIMD for (size_t i = 0; i < count; i++)
@@ -379,6 +412,7 @@ const cso_loops CSO_LOOPS = {
     .sum_squares = sum_squares,
     .sum_products = sum_products,
     .normalise_backward = normalise_backward,
+    .narrow_product = narrow_product,
     .maximum = maximum,
     .select_add = select_add,
 };

@@ -78,7 +78,7 @@ static void run_add(const cso_kernel *kernel, const cso_arguments *arguments)
     const int64_t count = op->batch * cso_reference_count(&op->output);
     if (op->direction == CSO_BACKWARD_DATA) {
         for (int i = 0; i < op->input_count; i++) {
-            if (arguments->output[i] != NULL) {
+            if (arguments->output[i] != NULL && arguments->output[i] != arguments->input[0]) {
                 memcpy(arguments->output[i], arguments->input[0], (size_t)count * sizeof(real));
             }
         }

@@ -48,8 +48,8 @@ CARSO_API void carso_attack_options_init(carso_attack_options *options, size_t s
 /**
  * Attacks a batch, untargeted. labels [count] are the true ones.
  * NON_FINITE: a logit, loss or gradient was not finite; *out_result is then valid and its mask names the images.
- * CANCELLED: *out_result is valid and holds the last points whose loss is known; images not reached are the originals, with
- * losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier.
+ * CANCELLED: *out_result is valid and holds the last points whose loss is known; images not reached are the originals,
+ * with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier.
  * The latents are never those of predict_robust or carso_gradient with the same seed. Since 0.1.
  */
 CARSO_API carso_status carso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,
@@ -61,9 +61,10 @@ CARSO_API uint64_t carso_attack_result_count(const carso_attack_result *result);
 /**
  * Arrays of the result, valid until it is destroyed:
  *   images [count][channels][height][width], float32 in [0, 1], within epsilon of the originals, RGB order;
- *   first_loss, last_loss [count]: at the (first restart's) start and at the point kept, each with fresh draws, mean over eot;
- *   non_finite [count]: 1 where a logit, loss or gradient was not finite at any step: the image went back to its last finite
- *   point and stayed there;
+ *   first_loss, last_loss [count]: at the (first restart's) start and at the point kept, each the mean over eot sets of
+ *   fresh draws;
+ *   non_finite [count]: 1 where a logit, loss or gradient was not finite at any step: the image went back to its last
+ *   finite point and stayed there;
  *   zero_gradient [count]: share, over steps, of gradient components that are exactly zero. Since 0.1.
  */
 CARSO_API const float *carso_attack_result_images(const carso_attack_result *result);

@@ -48,14 +48,15 @@ CARSO_API void carso_read_options_init(carso_read_options *options, size_t size)
  * Opens a data set; the format is recognised from what is there:
  *   a folder with (train|t10k)-images-idx3-ubyte[.gz] and the labels beside (MNIST, Fashion-MNIST);
  *   a folder with data_batch_1.bin .. and test_batch.bin (CIFAR-10) or train.bin and test.bin (CIFAR-100, fine labels);
- *   a folder with one folder per class of PNG or JPEG images of one size, or with train/ and test/ holding such. A folder
- *   of classes without train/ and test/ is the same for both splits.
- * path may also name one of the IDX image files. Compressed and small formats are held in memory; image folders are read
- * as they are asked for.
- * An IDX set of 10 classes of 28x28 in a folder or file whose path has "fashion" in it gets Fashion-MNIST's class names.
- * Image folders: classes and images in the order of their names' bytes; the classes are those of train/ and test/ together;
- * names beginning with a dot are passed over. The set has three channels where the first images that are looked at have
- * any colour; gray images are then read as RGB.
+ *   a folder with one folder per class of PNG or JPEG images of one size, or with train/ and test/ holding such.
+ *   A folder of classes without train/ and test/ is the same for both splits.
+ * path may also name one of the IDX image files. Compressed and small formats are held in memory; image folders are
+ * read as they are asked for.
+ * An IDX set of 10 classes of 28x28 whose path has "fashion" in it gets Fashion-MNIST's class names; CIFAR takes its
+ * names from batches.meta.txt or fine_label_names.txt beside.
+ * Image folders: classes and images in the order of their names' bytes; the classes are those of train/ and test/
+ * together; names beginning with a dot are passed over. Up to 64 images, spread over the set, are looked at: if any has
+ * colour the set has three channels, and gray images are read as RGB.
  * NOT_FOUND, IO, BAD_FORMAT (the message names the file and what is wrong), UNSUPPORTED. Since 0.1.
  */
 CARSO_API carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split,
@@ -77,14 +78,15 @@ CARSO_API carso_status carso_dataset_read(const carso_dataset *dataset, const ui
                                           const carso_read_options *options, uint8_t *out_pixels, int32_t *out_labels);
 
 /**
- * A permutation of 0 .. count-1 that depends on (count, seed, epoch) alone. out_indices [count of the data set]. Since 0.1.
+ * A permutation of 0 .. count-1 that depends on (count, seed, epoch) alone. out_indices [count of the data set].
+ * Since 0.1.
  */
 CARSO_API carso_status carso_dataset_shuffle(const carso_dataset *dataset, uint64_t seed, uint64_t epoch,
                                              uint64_t *out_indices);
 
 /**
- * One image that the library decoded and holds, as opposed to carso_images, which describes images that the caller holds.
- * Immutable. Since 0.1.
+ * One image that the library decoded and holds, as opposed to carso_images, which describes images that the caller
+ * holds. Immutable. Since 0.1.
  */
 typedef struct carso_image carso_image;
 
@@ -102,8 +104,8 @@ CARSO_API void carso_image_destroy(carso_image *image);
 
 /**
  * Describes the pixels, to be passed to any call that takes images: UINT8, HWC, GRAY or RGB, dense, count 1.
- * Fills *out_images, whose struct_size the caller has set (carso_images_init does); its data is valid until the image is
- * destroyed. Thread-safety: any thread. Since 0.1.
+ * Fills *out_images, whose struct_size the caller has set (carso_images_init does); its data is valid until the image
+ * is destroyed. Thread-safety: any thread. Since 0.1.
  */
 CARSO_API carso_status carso_image_get_images(const carso_image *image, carso_images *out_images);
 

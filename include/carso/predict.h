@@ -41,6 +41,11 @@ typedef struct carso_prediction carso_prediction;
 
 CARSO_API void carso_predict_options_init(carso_predict_options *options, size_t size);
 
+/*
+ * All three return INVALID_ARGUMENT, INVALID_IMAGE, OUT_OF_MEMORY, BACKEND, UNSUPPORTED (no purifier), CANCELLED, or
+ * NON_FINITE where a logit or a reconstruction is not finite; the message names the first such image. Any thread.
+ */
+
 /** The classifier alone. The result has one draw. Since 0.1. */
 CARSO_API carso_status carso_predict(const carso_model *model, const carso_images *images,
                                      const carso_predict_options *options, carso_prediction **out_prediction);
@@ -63,7 +68,8 @@ CARSO_API int32_t carso_prediction_draws(const carso_prediction *prediction);
 /**
  * Arrays of the result, valid until it is destroyed; NULL where the result has none. Shapes:
  *   labels [count]; probabilities and log_odds [count][classes], log_odds_i = log(p_i / (1 - p_i)) computed in double
- *   and finite for logits up to 700; logits [draws][count][classes];
+ *   and finite (values beyond a double, which thousands of draws with logits near 700 reach, become +-DBL_MAX);
+ *   logits [draws][count][classes];
  *   agreement [count]: how many draws have the aggregated label as their own arg max;
  *   reconstructions [draws][count][channels][height][width] in [0, 1], RGB order. Since 0.1.
  */

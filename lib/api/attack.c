@@ -9,7 +9,8 @@
 
 #define MOST_STEPS 1000000
 #define MOST_DRAWS 65536
-/* Buffers of a sub-batch take about this many bytes per component of an image, and may take this share of the memory limit. */
+/* Buffers of a sub-batch take about this many bytes per component of an image, and may take this share of the memory
+ * limit. */
 #define BYTES_PER_COMPONENT 32
 #define HOST_SHARE 8
 
@@ -39,19 +40,21 @@ void carso_attack_options_init(carso_attack_options *options, size_t size)
     cso_options_fill(options, size, &defaults, sizeof defaults);
 }
 
-static carso_status check_range(const carso_context *context, const char *name, int32_t value, int32_t low, int32_t high)
+static carso_status check_range(const carso_context *context, const char *name, int32_t value, int32_t low,
+                                int32_t high)
 {
     if (value >= low && value <= high)
         return CARSO_OK;
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_attack: %s is %d, not in %d to %d", name, value, low, high);
+    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_attack: %s is %d, not in %d to %d", name, value, low,
+                    high);
 }
 
 static carso_status check_size(const carso_context *context, const char *name, double value)
 {
     if (isfinite(value) && value >= 0.0)
         return CARSO_OK;
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_attack: %s is %g; a finite number, 0 or larger, is needed", name,
-                    value);
+    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                    "carso_attack: %s is %g; a finite number, 0 or larger, is needed", name, value);
 }
 
 /* Draws are numbered in 32 bits: with more of them, some would be used twice. */
@@ -64,9 +67,11 @@ static carso_status check_draws(const carso_context *context, const carso_attack
         !__builtin_mul_overflow(total, (uint64_t)options->draws, &total) && total <= UINT32_MAX)
         return CARSO_OK;
     return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                    "carso_attack: %llu steps with %d evaluations of %d draws, %llu times, need more than the %lu draws that an image "
+                    "carso_attack: %llu steps with %d evaluations of %d draws, %llu times, need more than the %lu "
+                    "draws that an image "
                     "has",
-                    (unsigned long long)steps, options->eot, options->draws, (unsigned long long)restarts, (unsigned long)UINT32_MAX);
+                    (unsigned long long)steps, options->eot, options->draws, (unsigned long long)restarts,
+                    (unsigned long)UINT32_MAX);
 }
 
 static carso_status check_options(const carso_model *model, const carso_attack_options *options)
@@ -75,10 +80,10 @@ static carso_status check_options(const carso_model *model, const carso_attack_o
     const bool defence = options->objective == CARSO_OBJECTIVE_DEFENCE, pgd = options->method == CARSO_ATTACK_PGD;
     carso_status status;
     if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM, CARSO_ATTACK_PGD)) != CARSO_OK ||
-        (status = check_range(context, "objective", options->objective, CARSO_OBJECTIVE_CLASSIFIER, CARSO_OBJECTIVE_DEFENCE)) !=
-            CARSO_OK ||
-        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_CROSS_ENTROPY)) !=
-            CARSO_OK ||
+        (status = check_range(context, "objective", options->objective, CARSO_OBJECTIVE_CLASSIFIER,
+                              CARSO_OBJECTIVE_DEFENCE)) != CARSO_OK ||
+        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY,
+                              CARSO_LOSS_CARSO_CROSS_ENTROPY)) != CARSO_OK ||
         (status = check_size(context, "epsilon", options->epsilon)) != CARSO_OK)
         return status;
     if (pgd && ((status = check_range(context, "steps", options->steps, 0, MOST_STEPS)) != CARSO_OK ||
@@ -144,7 +149,8 @@ static carso_status report_non_finite(const carso_attack_result *result, uint64_
         if (result->non_finite[i] && bad++ == 0)
             first = i;
     return cso_fail(result->context, CARSO_ERROR_NON_FINITE,
-                    "carso_attack: a logit, loss or gradient was not finite for %llu of the %llu images, the first being image %llu "
+                    "carso_attack: a logit, loss or gradient was not finite for %llu of the %llu images, the first "
+                    "being image %llu "
                     "(number %llu); they keep their last finite points",
                     (unsigned long long)bad, (unsigned long long)result->count, (unsigned long long)first,
                     (unsigned long long)(first_image + first));
@@ -208,8 +214,8 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
             .progress = options->progress ? forward_progress : NULL,
             .progress_user = &outer,
         };
-        const cso_pgd_report report = {result->first_loss + first, result->last_loss + first, result->non_finite + first,
-                                       result->zero_gradient + first};
+        const cso_pgd_report report = {result->first_loss + first, result->last_loss + first,
+                                       result->non_finite + first, result->zero_gradient + first};
         float *const attacked = result->images + (size_t)first * batch->image_size;
         memcpy(original, attacked, (size_t)count * batch->image_size * sizeof *original);
         status = cso_pgd_run(&objective, &pgd, original, labels + first, count, attacked, &report);

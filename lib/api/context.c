@@ -130,7 +130,8 @@ static carso_status open_first_backend(carso_context *context)
         if (status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY) {
             return status;
         }
-        cso_log(context, CARSO_LOG_WARNING, "backend %s does not work here: %s", context->backend->name, context->message);
+        cso_log(context, CARSO_LOG_WARNING, "backend %s does not work here: %s", context->backend->name,
+                context->message);
     }
     return cso_fail(context, status, "none of the %zu backends of this build works here; the last said: %s",
                     cso_backend_count(), context->message);
@@ -222,7 +223,10 @@ size_t carso_context_message(const carso_context *context, char *buffer, size_t 
     return length;
 }
 
-const char *carso_context_backend(const carso_context *context) { return context == NULL ? NULL : context->backend->name; }
+const char *carso_context_backend(const carso_context *context)
+{
+    return context == NULL ? NULL : context->backend->name;
+}
 
 int32_t carso_context_threads(const carso_context *context) { return context == NULL ? 0 : context->threads; }
 

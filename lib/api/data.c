@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "carso/data.h"
 
-#include <string.h>
-
 #include "api/pixels.h"
 #include "base/random.h"
 #include "data/dataset.h"
 #include "data/image_file.h"
-
-#define LARGEST_STRUCT 65536
 
 struct carso_image {
     carso_context *context;
@@ -21,33 +17,28 @@ static carso_status missing(const carso_context *context, const char *call, cons
     return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call, argument);
 }
 
-static carso_status check_struct_size(const carso_context *context, const char *call, const char *argument, size_t size)
-{
-    if (size < sizeof size || size > LARGEST_STRUCT) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: struct_size is %zu; set it to sizeof *%s", call, size,
-                        argument);
-    }
-    return CARSO_OK;
-}
-
 void carso_read_options_init(carso_read_options *options, size_t size)
 {
     const carso_read_options defaults = {0};
     cso_options_fill(options, size, &defaults, sizeof defaults);
 }
 
-carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split, carso_dataset **out_dataset)
+carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split,
+                                carso_dataset **out_dataset)
 {
     if (out_dataset != NULL) {
         *out_dataset = NULL;
     }
     if (context == NULL || path == NULL || out_dataset == NULL) {
         return missing(context, "carso_dataset_open",
-                       context == NULL ? "context" : path == NULL ? "path" : "out_dataset");
+                       context == NULL ? "context"
+                       : path == NULL  ? "path"
+                                       : "out_dataset");
     }
     if (split != CARSO_SPLIT_TRAIN && split != CARSO_SPLIT_TEST) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_dataset_open: split is %d; expected %d (train) or %d (test)",
-                        (int)split, CARSO_SPLIT_TRAIN, CARSO_SPLIT_TEST);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_dataset_open: split is %d; expected %d (train) or %d (test)", (int)split,
+                        CARSO_SPLIT_TRAIN, CARSO_SPLIT_TEST);
     }
     return cso_dataset_open(context, path, split, out_dataset);
 }
@@ -60,12 +51,7 @@ carso_status carso_dataset_get_info(const carso_dataset *dataset, carso_dataset_
         return missing(dataset == NULL ? NULL : dataset->context, "carso_dataset_get_info",
                        dataset == NULL ? "dataset" : "out_info");
     }
-    const size_t size = out_info->struct_size;
-    const carso_status status = check_struct_size(dataset->context, "carso_dataset_get_info", "out_info", size);
-    if (status == CARSO_OK) {
-        cso_options_fill(out_info, size, &dataset->info, sizeof dataset->info);
-    }
-    return status;
+    return cso_struct_fill(dataset->context, "carso_dataset_get_info", out_info, &dataset->info, sizeof dataset->info);
 }
 
 const char *carso_dataset_class_name(const carso_dataset *dataset, int32_t index)
@@ -94,11 +80,10 @@ carso_status carso_dataset_read(const carso_dataset *dataset, const uint64_t *in
     if (status != CARSO_OK) {
         return status;
     }
-    const int32_t side =
-        dataset->info.height < dataset->info.width ? dataset->info.height : dataset->info.width;
+    const int32_t side = dataset->info.height < dataset->info.width ? dataset->info.height : dataset->info.width;
     if (resolved.crop_padding < 0 || resolved.crop_padding > side) {
-        return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT, "read options: crop_padding is %d, not in 0 to %d",
-                        (int)resolved.crop_padding, (int)side);
+        return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "read options: crop_padding is %d, not in 0 to %d", (int)resolved.crop_padding, (int)side);
     }
     if (resolved.mirror != 0 && resolved.mirror != 1) {
         return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT, "read options: mirror is %d, not 0 or 1",
@@ -155,19 +140,15 @@ carso_status carso_image_get_images(const carso_image *image, carso_images *out_
 {
     carso_images description;
     if (image == NULL || out_images == NULL) {
-        return missing(image == NULL ? NULL : image->context, "carso_image_get_images", image == NULL ? "image" : "out_images");
+        return missing(image == NULL ? NULL : image->context, "carso_image_get_images",
+                       image == NULL ? "image" : "out_images");
     }
-    const size_t size = out_images->struct_size;
-    const carso_status status = check_struct_size(image->context, "carso_image_get_images", "out_images", size);
-    if (status == CARSO_OK) {
-        carso_images_init(&description, sizeof description);
-        description.data = image->pixels;
-        description.width = image->facts.width;
-        description.height = image->facts.height;
-        description.order = image->facts.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
-        cso_options_fill(out_images, size, &description, sizeof description);
-    }
-    return status;
+    carso_images_init(&description, sizeof description);
+    description.data = image->pixels;
+    description.width = image->facts.width;
+    description.height = image->facts.height;
+    description.order = image->facts.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
+    return cso_struct_fill(image->context, "carso_image_get_images", out_images, &description, sizeof description);
 }
 
 /* From [C][H][W] in [0, 1] to [H][W][C] in 0 to 255. */
@@ -188,7 +169,10 @@ carso_status carso_image_write_png(carso_context *context, const char *path, con
     float *values = NULL;
     uint8_t *pixels = NULL;
     if (context == NULL || path == NULL || images == NULL) {
-        return missing(context, "carso_image_write_png", context == NULL ? "context" : path == NULL ? "path" : "images");
+        return missing(context, "carso_image_write_png",
+                       context == NULL ? "context"
+                       : path == NULL  ? "path"
+                                       : "images");
     }
     carso_images_init(&found, sizeof found);
     carso_status status = cso_options_copy(context, "images", &found, sizeof found, images);
@@ -197,16 +181,17 @@ carso_status carso_image_write_png(carso_context *context, const char *path, con
     }
     const cso_image_facts facts = {found.width, found.height, found.order == CARSO_ORDER_GRAY ? 1 : 3};
     if (facts.width < 1 || facts.height < 1 || facts.width > CSO_MOST_PIXELS / facts.height) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "images: %dx%d pixels, not in 1 to %lld in all", (int)facts.width,
-                        (int)facts.height, (long long)CSO_MOST_PIXELS);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "images: %dx%d pixels, not in 1 to %lld in all",
+                        (int)facts.width, (int)facts.height, (long long)CSO_MOST_PIXELS);
     }
     status = cso_pixels_check(context, images, facts.channels, facts.height, facts.width, &found);
     if (status != CARSO_OK) {
         return status;
     }
     if (index >= found.count) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_image_write_png: index is %llu; there are %llu images",
-                        (unsigned long long)index, (unsigned long long)found.count);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_image_write_png: index is %llu; there are %llu images", (unsigned long long)index,
+                        (unsigned long long)found.count);
     }
     const size_t components = (size_t)facts.width * (size_t)facts.height * (size_t)facts.channels;
     values = cso_allocate_raw(context, components, sizeof *values);

@@ -18,14 +18,14 @@ static carso_status check_options(const carso_model *model, const carso_gradient
 {
     const carso_context *const context = model->context;
     if (options->objective < CARSO_OBJECTIVE_CLASSIFIER || options->objective > CARSO_OBJECTIVE_DEFENCE)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: objective is %d, not in %d to %d", options->objective,
-                        CARSO_OBJECTIVE_CLASSIFIER, CARSO_OBJECTIVE_DEFENCE);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: objective is %d, not in %d to %d",
+                        options->objective, CARSO_OBJECTIVE_CLASSIFIER, CARSO_OBJECTIVE_DEFENCE);
     if (options->loss < CARSO_LOSS_CROSS_ENTROPY || options->loss > CARSO_LOSS_CARSO_CROSS_ENTROPY)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: loss is %d, not in %d to %d", options->loss,
-                        CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_CROSS_ENTROPY);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: loss is %d, not in %d to %d",
+                        options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_CROSS_ENTROPY);
     if (options->objective == CARSO_OBJECTIVE_DEFENCE && (options->draws < 1 || options->draws > MOST_DRAWS))
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: draws is %d, not in 1 to %d", options->draws,
-                        MOST_DRAWS);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: draws is %d, not in 1 to %d",
+                        options->draws, MOST_DRAWS);
     return CARSO_OK;
 }
 
@@ -35,8 +35,8 @@ typedef struct given_gradient {
     int64_t total;
 } given_gradient;
 
-static carso_status given_function(void *user, int64_t first, int64_t count, int draws, int classes, const double *logits,
-                                   double *losses, double *logit_gradient)
+static carso_status given_function(void *user, int64_t first, int64_t count, int draws, int classes,
+                                   const double *logits, double *losses, double *logit_gradient)
 {
     const given_gradient *const given = user;
     (void)logits;
@@ -71,12 +71,14 @@ static carso_status check_finite(const cso_image_batch *batch, const cso_run *ru
     if (bad == 0)
         return CARSO_OK;
     return cso_fail(batch->context, CARSO_ERROR_NON_FINITE,
-                    "carso_gradient: a logit, loss or gradient is not finite for %lld of the %lld images, the first being image %lld",
+                    "carso_gradient: a logit, loss or gradient is not finite for %lld of the %lld images, the first "
+                    "being image %lld",
                     (long long)bad, (long long)run->count, (long long)first);
 }
 
 carso_status carso_gradient(const carso_model *model, const carso_images *images, const int32_t *labels,
-                            const carso_gradient_options *given, float *out_gradient, double *out_losses, double *out_logits)
+                            const carso_gradient_options *given, float *out_gradient, double *out_losses,
+                            double *out_logits)
 {
     if (!model)
         return CARSO_ERROR_INVALID_ARGUMENT;

@@ -3,16 +3,18 @@
 
 #include "api/pixels.h"
 
-carso_status cso_image_batch_open(const carso_model *model, const carso_images *images, uint64_t first_image, const char *call,
-                                  cso_image_batch *out)
+carso_status cso_image_batch_open(const carso_model *model, const carso_images *images, uint64_t first_image,
+                                  const char *call, cso_image_batch *out)
 {
     *out = (cso_image_batch){.model = (carso_model *)model, .context = model->context};
-    const carso_status status = cso_pixels_check(out->context, images, model->channels, model->height, model->width, &out->images);
+    const carso_status status =
+        cso_pixels_check(out->context, images, model->channels, model->height, model->width, &out->images);
     if (status != CARSO_OK)
         return status;
     if (first_image > UINT64_MAX - out->images.count)
-        return cso_fail(out->context, CARSO_ERROR_INVALID_ARGUMENT, "%s: first_image is %llu; with %llu images it overflows", call,
-                        (unsigned long long)first_image, (unsigned long long)out->images.count);
+        return cso_fail(out->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "%s: first_image is %llu; with %llu images it overflows", call, (unsigned long long)first_image,
+                        (unsigned long long)out->images.count);
     out->count = (int64_t)out->images.count;
     out->image_size = (size_t)model->channels * (size_t)model->height * (size_t)model->width;
     out->image_index = cso_allocate_raw(out->context, (size_t)out->count, sizeof *out->image_index);
@@ -41,8 +43,9 @@ carso_status cso_image_batch_check_labels(const cso_image_batch *batch, const in
         return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT, "%s: labels is NULL", call);
     for (int64_t i = 0; i < batch->count; i++)
         if (labels[i] < 0 || labels[i] >= batch->model->classes)
-            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT, "%s: label %lld is %d; the model's classes are 0 to %d", call,
-                            (long long)i, labels[i], batch->model->classes - 1);
+            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "%s: label %lld is %d; the model's classes are 0 to %d", call, (long long)i, labels[i],
+                            batch->model->classes - 1);
     return CARSO_OK;
 }
 

@@ -16,8 +16,8 @@ typedef struct cso_image_batch {
 } cso_image_batch;
 
 /* *out can be given to _close whatever the result. call: name of the public function, for messages. */
-carso_status cso_image_batch_open(const carso_model *model, const carso_images *images, uint64_t first_image, const char *call,
-                                  cso_image_batch *out);
+carso_status cso_image_batch_open(const carso_model *model, const carso_images *images, uint64_t first_image,
+                                  const char *call, cso_image_batch *out);
 void cso_image_batch_close(cso_image_batch *batch);
 /* A cso_image_source; user is a cso_image_batch. */
 carso_status cso_image_batch_source(void *user, int64_t first, int64_t count, float *out);

@@ -65,7 +65,8 @@ carso_status carso_model_create(carso_context *context, const carso_model_option
             status = cso_small_cnn_build(context, &resolved, model);
             break;
         default:
-            status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "architecture %d is none of carso_architecture", resolved.architecture);
+            status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "architecture %d is none of carso_architecture",
+                              resolved.architecture);
         }
     }
     if (status != CARSO_OK) {
@@ -76,7 +77,8 @@ carso_status carso_model_create(carso_context *context, const carso_model_option
     return CARSO_OK;
 }
 
-carso_status carso_model_add_purifier(const carso_model *model, const carso_purifier_options *options, carso_model **out_model)
+carso_status carso_model_add_purifier(const carso_model *model, const carso_purifier_options *options,
+                                      carso_model **out_model)
 {
     if (out_model != NULL)
         *out_model = NULL;
@@ -99,7 +101,8 @@ carso_status carso_model_add_purifier(const carso_model *model, const carso_puri
     return CARSO_OK;
 }
 
-static carso_status from_opened(carso_context *context, carso_status status, cso_safetensors *file, carso_model **out_model)
+static carso_status from_opened(carso_context *context, carso_status status, cso_safetensors *file,
+                                carso_model **out_model)
 {
     if (status == CARSO_OK) {
         status = cso_model_from_file(context, file, out_model);
@@ -156,15 +159,16 @@ carso_status carso_model_get_info(const carso_model *model, carso_model_info *ou
         info.has_purifier = 1;
         info.condition_size = purifier->condition_size;
         info.latent_size = purifier->latent_size;
-        info.purifier_parameters = cso_graph_parameter_numbers(purifier->condition) + cso_graph_parameter_numbers(purifier->encoder) +
+        info.purifier_parameters = cso_graph_parameter_numbers(purifier->condition) +
+                                   cso_graph_parameter_numbers(purifier->encoder) +
                                    cso_graph_parameter_numbers(purifier->decoder);
         info.condition_multiply_adds = cso_graph_multiply_adds(purifier->condition);
         info.decoder_multiply_adds = cso_graph_multiply_adds(purifier->decoder);
     }
     const size_t size = out_info->struct_size;
     if (size < sizeof size || size > LARGEST_STRUCT)
-        return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT, "carso_model_get_info: struct_size is %zu; set it to sizeof *out_info",
-                        size);
+        return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_model_get_info: struct_size is %zu; set it to sizeof *out_info", size);
     cso_options_fill(out_info, size, &info, sizeof info);
     return CARSO_OK;
 }
@@ -190,7 +194,8 @@ const char *carso_model_describe(const carso_model *model)
 {
     if (model == NULL)
         return NULL;
-    carso_model *shared = (carso_model *)(uintptr_t)model; /* immutable to the caller; the lock guards what is made on first use */
+    carso_model *shared =
+        (carso_model *)(uintptr_t)model; /* immutable to the caller; the lock guards what is made on first use */
     pthread_mutex_lock(&shared->lock);
     if (shared->description == NULL)
         shared->description = make_description(model);

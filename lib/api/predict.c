@@ -33,10 +33,11 @@ static carso_status check_options(const carso_context *context, const carso_pred
 {
     const char *const call = call_name[wanted];
     if (wanted != CLASSIFY && (options->draws < 1 || options->draws > MOST_DRAWS))
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: draws is %d, not in 1 to %d", call, options->draws, MOST_DRAWS);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: draws is %d, not in 1 to %d", call, options->draws,
+                        MOST_DRAWS);
     if (options->aggregation < CARSO_AGGREGATE_CARSO || options->aggregation > CARSO_AGGREGATE_PROBABILITY)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: aggregation is %d, not in %d to %d", call, options->aggregation,
-                        CARSO_AGGREGATE_CARSO, CARSO_AGGREGATE_PROBABILITY);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: aggregation is %d, not in %d to %d", call,
+                        options->aggregation, CARSO_AGGREGATE_CARSO, CARSO_AGGREGATE_PROBABILITY);
     if (options->keep_reconstructions != 0 && options->keep_reconstructions != 1)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: keep_reconstructions is %d, neither 0 nor 1", call,
                         options->keep_reconstructions);
@@ -68,7 +69,8 @@ static carso_status allocate_result(const cso_image_batch *batch, const carso_pr
         complete = result->labels && result->probabilities && result->log_odds && result->logits && result->agreement;
     }
     if (wanted == PURIFY || (wanted == DEFEND && options->keep_reconstructions)) {
-        result->reconstructions = cso_image_batch_allocate(batch, draws, count, batch->image_size, sizeof *result->reconstructions);
+        result->reconstructions =
+            cso_image_batch_allocate(batch, draws, count, batch->image_size, sizeof *result->reconstructions);
         complete = complete && result->reconstructions;
     }
     return complete ? CARSO_OK : cso_fail_memory(batch->context, "the prediction");
@@ -88,10 +90,11 @@ static carso_status check_logits(const carso_prediction *result, const char *cal
     }
     if (bad == 0)
         return CARSO_OK;
-    return cso_fail(result->context, CARSO_ERROR_NON_FINITE,
-                    "%s: logits of %llu of the %llu images are not finite, the first being image %llu; the model's weights may be "
-                    "damaged",
-                    call, (unsigned long long)bad, (unsigned long long)result->count, (unsigned long long)first);
+    return cso_fail(
+        result->context, CARSO_ERROR_NON_FINITE,
+        "%s: logits of %llu of the %llu images are not finite, the first being image %llu; the model's weights may be "
+        "damaged",
+        call, (unsigned long long)bad, (unsigned long long)result->count, (unsigned long long)first);
 }
 
 static carso_status check_reconstructions(const carso_prediction *result, size_t image_size, const char *call)
@@ -100,7 +103,8 @@ static carso_status check_reconstructions(const carso_prediction *result, size_t
         for (size_t j = 0; j < image_size; j++)
             if (!isfinite(result->reconstructions[p * image_size + j]))
                 return cso_fail(result->context, CARSO_ERROR_NON_FINITE,
-                                "%s: the reconstruction of image %llu in draw %llu is not finite; the purifier's weights may be damaged",
+                                "%s: the reconstruction of image %llu in draw %llu is not finite; the purifier's "
+                                "weights may be damaged",
                                 call, (unsigned long long)(p % result->count), (unsigned long long)(p / result->count));
     return CARSO_OK;
 }
@@ -126,7 +130,8 @@ static carso_status aggregate(carso_prediction *result, carso_aggregation how)
     return CARSO_OK;
 }
 
-static carso_status compute(cso_image_batch *batch, const carso_predict_options *options, what wanted, carso_prediction *result)
+static carso_status compute(cso_image_batch *batch, const carso_predict_options *options, what wanted,
+                            carso_prediction *result)
 {
     const cso_run run = {
         .element = CSO_F32,
@@ -151,12 +156,13 @@ static carso_status compute(cso_image_batch *batch, const carso_predict_options 
         status = check_reconstructions(result, batch->image_size, call_name[wanted]);
     /* One draw of the bare classifier has nothing to aggregate: its softmax is that of the logits. */
     if (status == CARSO_OK && wanted != PURIFY)
-        status = aggregate(result, wanted == CLASSIFY ? CARSO_AGGREGATE_LOGIT : (carso_aggregation)options->aggregation);
+        status =
+            aggregate(result, wanted == CLASSIFY ? CARSO_AGGREGATE_LOGIT : (carso_aggregation)options->aggregation);
     return status;
 }
 
-static carso_status predict(const carso_model *model, const carso_images *images, const carso_predict_options *given, what wanted,
-                            carso_prediction **out_prediction)
+static carso_status predict(const carso_model *model, const carso_images *images, const carso_predict_options *given,
+                            what wanted, carso_prediction **out_prediction)
 {
     if (out_prediction)
         *out_prediction = NULL;
@@ -201,8 +207,8 @@ carso_status carso_purify(const carso_model *model, const carso_images *images, 
     return predict(model, images, options, PURIFY, out_prediction);
 }
 
-carso_status carso_predict_robust(const carso_model *model, const carso_images *images, const carso_predict_options *options,
-                                  carso_prediction **out_prediction)
+carso_status carso_predict_robust(const carso_model *model, const carso_images *images,
+                                  const carso_predict_options *options, carso_prediction **out_prediction)
 {
     return predict(model, images, options, DEFEND, out_prediction);
 }

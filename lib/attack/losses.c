@@ -81,8 +81,8 @@ static double probability_cross_entropy(const image_logits *image)
     /* d / d l_dj of -log mean_d p_dy is w_d (p_dj - [j = y]), w_d = p_dy / sum over draws of p_dy. The draw's own
      * probabilities take the place of the mean's. */
     for (int d = 0; image->gradient && d < image->draws; d++) {
-        cso_aggregate(CARSO_AGGREGATE_LOGIT, image->logit + d * image->row, 1, 0, image->classes, image->log_probability,
-                      image->log_odds, image->scratch);
+        cso_aggregate(CARSO_AGGREGATE_LOGIT, image->logit + d * image->row, 1, 0, image->classes,
+                      image->log_probability, image->log_odds, image->scratch);
         const double log_weight = image->log_probability[image->label] - log_mean - log((double)image->draws);
         for (int i = 0; i < image->classes; i++)
             image->gradient[d * image->row + i] = i == image->label ? -exp(log_weight + label_log_rest(image))
@@ -95,8 +95,8 @@ static double log_odds(const image_logits *image)
 {
     aggregate(image, CARSO_AGGREGATE_CARSO);
     if (image->gradient) {
-        cso_aggregate_log_odds_gradient(image->logit, image->draws, image->row, image->classes, image->label, image->gradient,
-                                        image->scratch);
+        cso_aggregate_log_odds_gradient(image->logit, image->draws, image->row, image->classes, image->label,
+                                        image->gradient, image->scratch);
         for (int d = 0; d < image->draws; d++)
             for (int i = 0; i < image->classes; i++)
                 image->gradient[d * image->row + i] = -image->gradient[d * image->row + i];
@@ -111,8 +111,8 @@ static double carso_cross_entropy(const image_logits *image)
     for (int d = 0; image->gradient && d < image->draws; d++)
         for (int i = 0; i < image->classes; i++) {
             const double logit = image->logit[d * image->row + i];
-            image->gradient[d * image->row + i] = i == image->label ? -exp(logit + label_log_rest(image))
-                                                                    : exp(logit + image->log_probability[i]);
+            image->gradient[d * image->row + i] =
+                i == image->label ? -exp(logit + label_log_rest(image)) : exp(logit + image->log_probability[i]);
         }
     return -image->log_probability[image->label];
 }
@@ -138,7 +138,8 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
                                double *losses, double *logit_gradient)
 {
     const cso_loss_request *const request = user;
-    double *const work = cso_allocate_raw(request->context, 2 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
+    double *const work =
+        cso_allocate_raw(request->context, 2 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
     if (!work)
         return cso_fail_memory(request->context, "losses");
     for (int64_t i = 0; i < count; i++) {

@@ -3,8 +3,9 @@
 
 #include "attack/losses.h"
 
-static carso_status evaluate_scaled(void *self, const float *images, int64_t count, const uint64_t *image_index, uint32_t first_draw,
-                                    const int32_t *labels, double *losses, float *gradient, int32_t *exponent)
+static carso_status evaluate_scaled(void *self, const float *images, int64_t count, const uint64_t *image_index,
+                                    uint32_t first_draw, const int32_t *labels, double *losses, float *gradient,
+                                    int32_t *exponent)
 {
     const cso_model_objective *const settings = self;
     cso_loss_request request = {.loss = settings->loss, .labels = labels, .context = settings->model->context};
@@ -27,8 +28,8 @@ static carso_status evaluate_scaled(void *self, const float *images, int64_t cou
     return defence ? cso_run_defence(settings->model, &run) : cso_run_classifier(settings->model, &run);
 }
 
-static carso_status evaluate(void *self, const float *images, int64_t count, const uint64_t *image_index, uint32_t first_draw,
-                             const int32_t *labels, double *losses, float *gradient)
+static carso_status evaluate(void *self, const float *images, int64_t count, const uint64_t *image_index,
+                             uint32_t first_draw, const int32_t *labels, double *losses, float *gradient)
 {
     return evaluate_scaled(self, images, count, image_index, first_draw, labels, losses, gradient, NULL);
 }

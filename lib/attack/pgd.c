@@ -18,16 +18,16 @@ typedef struct attack {
     size_t size; /* of an image */
     int steps, restarts, eot;
     bool wants_last_loss;
-    float *current;     /* points being evaluated */
-    float *kept;        /* of this restart: last points whose loss and gradient were finite */
+    float *current; /* points being evaluated */
+    float *kept;    /* of this restart: last points whose loss and gradient were finite */
     double *kept_loss;
-    double *loss;       /* at current, mean over eot */
-    double *part_loss;  /* of one evaluation */
+    double *loss;      /* at current, mean over eot */
+    double *part_loss; /* of one evaluation */
     float *gradient;
-    double *sum;        /* of gradients, where eot > 1, divided by 2^sum_exponent */
+    double *sum; /* of gradients, where eot > 1, divided by 2^sum_exponent */
     int32_t *exponent, *sum_exponent;
-    uint8_t *stopped;   /* in this restart */
-    uint8_t *bad;       /* this evaluation was not finite */
+    uint8_t *stopped;    /* in this restart */
+    uint8_t *bad;        /* this evaluation was not finite */
     uint8_t *non_finite; /* at any time */
     double *first_loss, *best_loss;
     uint64_t *zero_count, *component_count;
@@ -37,9 +37,10 @@ typedef struct attack {
 static void attack_close(attack *work)
 {
     const carso_context *const context = work->objective->context;
-    void *const memory[] = {work->current, work->kept, work->kept_loss, work->loss, work->part_loss, work->gradient, work->sum,
-                            work->exponent, work->sum_exponent, work->stopped, work->bad, work->non_finite, work->first_loss,
-                            work->best_loss, work->zero_count, work->component_count};
+    void *const memory[] = {work->current,      work->kept,      work->kept_loss,  work->loss,
+                            work->part_loss,    work->gradient,  work->sum,        work->exponent,
+                            work->sum_exponent, work->stopped,   work->bad,        work->non_finite,
+                            work->first_loss,   work->best_loss, work->zero_count, work->component_count};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         cso_release(context, memory[i]);
 }
@@ -64,9 +65,9 @@ static carso_status attack_open(attack *work)
     work->non_finite = cso_allocate(context, count, 1);
     work->zero_count = cso_allocate(context, count, sizeof(uint64_t));
     work->component_count = cso_allocate(context, count, sizeof(uint64_t));
-    if (!work->current || !work->kept || !work->gradient || !work->sum || !work->kept_loss || !work->loss || !work->part_loss ||
-        !work->first_loss || !work->best_loss || !work->exponent || !work->sum_exponent || !work->stopped || !work->bad ||
-        !work->non_finite || !work->zero_count || !work->component_count)
+    if (!work->current || !work->kept || !work->gradient || !work->sum || !work->kept_loss || !work->loss ||
+        !work->part_loss || !work->first_loss || !work->best_loss || !work->exponent || !work->sum_exponent ||
+        !work->stopped || !work->bad || !work->non_finite || !work->zero_count || !work->component_count)
         return cso_fail_memory(context, "attack points");
     for (int64_t i = 0; i < work->count; i++)
         work->first_loss[i] = work->best_loss[i] = NAN;
@@ -92,7 +93,8 @@ static void random_start(attack *work, int restart)
         const cso_random stream = {pgd->seed, pgd->purpose, pgd->image_index[i], (uint32_t)restart};
         cso_random_uniform(&stream, 0, work->size, point);
         for (size_t j = 0; j < work->size; j++)
-            point[j] = project((double)original[j] + (2.0 * (double)point[j] - 1.0) * pgd->epsilon[i], original[j], pgd->epsilon[i]);
+            point[j] = project((double)original[j] + (2.0 * (double)point[j] - 1.0) * pgd->epsilon[i], original[j],
+                               pgd->epsilon[i]);
     }
 }
 
@@ -102,8 +104,8 @@ static carso_status report_progress(const attack *work, int restart, int step)
     if (!pgd->progress)
         return CARSO_OK;
     const uint64_t each = work->steps > 0 ? (uint64_t)work->steps : 1;
-    const carso_progress progress = {sizeof progress, (uint64_t)restart * each + (uint64_t)step, (uint64_t)work->restarts * each,
-                                     "steps"};
+    const carso_progress progress = {sizeof progress, (uint64_t)restart * each + (uint64_t)step,
+                                     (uint64_t)work->restarts * each, "steps"};
     return pgd->progress(&progress, pgd->progress_user) ? CARSO_CANCELLED : CARSO_OK;
 }
 
@@ -136,12 +138,13 @@ static carso_status evaluate_once(attack *work, bool with_gradient, int repeat)
     const cso_pgd *const pgd = work->pgd;
     carso_status status;
     if (with_gradient && objective->evaluate_scaled) {
-        status = objective->evaluate_scaled(objective->self, work->current, work->count, pgd->image_index, work->next_draw,
-                                            work->labels, work->part_loss, work->gradient, work->exponent);
+        status =
+            objective->evaluate_scaled(objective->self, work->current, work->count, pgd->image_index, work->next_draw,
+                                       work->labels, work->part_loss, work->gradient, work->exponent);
     } else {
         memset(work->exponent, 0, (size_t)work->count * sizeof *work->exponent);
-        status = objective->evaluate(objective->self, work->current, work->count, pgd->image_index, work->next_draw, work->labels,
-                                     work->part_loss, with_gradient ? work->gradient : NULL);
+        status = objective->evaluate(objective->self, work->current, work->count, pgd->image_index, work->next_draw,
+                                     work->labels, work->part_loss, with_gradient ? work->gradient : NULL);
     }
     if (status != CARSO_OK)
         return status;
@@ -155,7 +158,8 @@ static carso_status evaluate_once(attack *work, bool with_gradient, int repeat)
         } else if (with_gradient && work->eot > 1) {
             if (repeat == 0)
                 work->sum_exponent[i] = work->exponent[i];
-            add_scaled(work->sum + (size_t)i * work->size, &work->sum_exponent[i], gradient, work->exponent[i], work->size);
+            add_scaled(work->sum + (size_t)i * work->size, &work->sum_exponent[i], gradient, work->exponent[i],
+                       work->size);
         }
     }
     return CARSO_OK;
@@ -213,7 +217,8 @@ static void move(attack *work)
                 work->zero_count[i]++;
                 continue;
             }
-            work->current[j] = project((double)work->current[j] + (slope > 0.0 ? step : -step), work->original[j], epsilon);
+            work->current[j] =
+                project((double)work->current[j] + (slope > 0.0 ? step : -step), work->original[j], epsilon);
         }
         work->component_count[i] += work->size;
     }
@@ -243,7 +248,8 @@ static carso_status run_restart(attack *work, int restart)
         return evaluate(work, false, restart, work->steps);
     for (int64_t i = 0; i < work->count; i++)
         if (!work->stopped[i])
-            memcpy(work->kept + (size_t)i * work->size, work->current + (size_t)i * work->size, work->size * sizeof *work->kept);
+            memcpy(work->kept + (size_t)i * work->size, work->current + (size_t)i * work->size,
+                   work->size * sizeof *work->kept);
     return CARSO_OK;
 }
 
@@ -255,7 +261,8 @@ static void merge_restart(attack *work, int restart, float *adversarial)
         if (restart > 0 && !(isfinite(loss) && (!isfinite(best) || loss > best)))
             continue;
         work->best_loss[i] = loss;
-        memcpy(adversarial + (size_t)i * work->size, work->kept + (size_t)i * work->size, work->size * sizeof *adversarial);
+        memcpy(adversarial + (size_t)i * work->size, work->kept + (size_t)i * work->size,
+               work->size * sizeof *adversarial);
     }
 }
 
@@ -269,13 +276,14 @@ static carso_status check_finite(const attack *work)
     }
     if (bad == 0)
         return CARSO_OK;
-    return cso_fail(work->objective->context, CARSO_ERROR_NON_FINITE,
-                    "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",
-                    (long long)bad, (long long)work->count, (unsigned long long)work->pgd->image_index[first]);
+    return cso_fail(
+        work->objective->context, CARSO_ERROR_NON_FINITE,
+        "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",
+        (long long)bad, (long long)work->count, (unsigned long long)work->pgd->image_index[first]);
 }
 
-carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels, int64_t count,
-                         float *adversarial, const cso_pgd_report *report)
+carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels,
+                         int64_t count, float *adversarial, const cso_pgd_report *report)
 {
     attack work = {
         .objective = objective,
@@ -290,7 +298,8 @@ carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, con
     };
     if (count <= 0)
         return CARSO_OK;
-    work.wants_last_loss = work.restarts > 1 || work.steps == 0 || (report && (report->last_loss || report->non_finite));
+    work.wants_last_loss =
+        work.restarts > 1 || work.steps == 0 || (report && (report->last_loss || report->non_finite));
     carso_status status = attack_open(&work);
     for (int restart = 0; restart < work.restarts && status == CARSO_OK; restart++) {
         status = run_restart(&work, restart);

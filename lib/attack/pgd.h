@@ -6,19 +6,20 @@
 #include "carso/attack.h"
 #include "model/run.h"
 
-/* What is attacked: evaluates the loss and its gradient at images [count][C][H][W] float, given per-image keys; step and
- * repeat select fresh draws. gradient may be NULL. */
+/* What is attacked: evaluates the loss and its gradient at images [count][C][H][W] float, given per-image keys; step
+ * and repeat select fresh draws. gradient may be NULL. */
 typedef struct cso_objective {
     void *self;
-    carso_status (*evaluate)(void *self, const float *images, int64_t count, const uint64_t *image_index, uint32_t first_draw,
-                             const int32_t *labels, double *losses, float *gradient);
+    carso_status (*evaluate)(void *self, const float *images, int64_t count, const uint64_t *image_index,
+                             uint32_t first_draw, const int32_t *labels, double *losses, float *gradient);
     int64_t image_size; /* C * H * W */
     uint32_t draws;     /* consumed by one evaluation */
     const carso_context *context;
-    /* NULL, or used in place of evaluate where a gradient is wanted: the gradient of image i is gradient * 2^exponent[i], so
-     * that no loss is too steep or too flat for float. */
-    carso_status (*evaluate_scaled)(void *self, const float *images, int64_t count, const uint64_t *image_index, uint32_t first_draw,
-                                    const int32_t *labels, double *losses, float *gradient, int32_t *exponent);
+    /* NULL, or used in place of evaluate where a gradient is wanted: the gradient of image i is gradient *
+     * 2^exponent[i], so that no loss is too steep or too flat for float. */
+    carso_status (*evaluate_scaled)(void *self, const float *images, int64_t count, const uint64_t *image_index,
+                                    uint32_t first_draw, const int32_t *labels, double *losses, float *gradient,
+                                    int32_t *exponent);
 } cso_objective;
 
 typedef struct cso_pgd {
@@ -36,11 +37,11 @@ typedef struct cso_pgd {
 } cso_pgd;
 
 /*
- * images: originals, in [0, 1]; adversarial: out, within [0, 1] and epsilon. report and its arrays may be NULL; with no report
- * and one restart the losses at the last points are not computed.
- * An image whose loss or gradient is not finite goes back to the last point where both were (the original, where there is
- * none; its losses are then what they are) and stays there for that restart, while the others go on.
- * Returns NON_FINITE where any was met, after finishing. CANCELLED: adversarial holds the last points whose loss is known.
+ * images: originals, in [0, 1]; adversarial: out, within [0, 1] and epsilon. report and its arrays may be NULL; with no
+ * report and one restart the losses at the last points are not computed. An image whose loss or gradient is not finite
+ * goes back to the last point where both were (the original, where there is none; its losses are then what they are)
+ * and stays there for that restart, while the others go on. Returns NON_FINITE where any was met, after finishing.
+ * CANCELLED: adversarial holds the last points whose loss is known.
  * Evaluation e of restart r consumes draws (r * evaluations + e) * objective->draws onwards.
  */
 typedef struct cso_pgd_report {
@@ -49,7 +50,7 @@ typedef struct cso_pgd_report {
     double *zero_gradient;
 } cso_pgd_report;
 
-carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels, int64_t count,
-                         float *adversarial, const cso_pgd_report *report);
+carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels,
+                         int64_t count, float *adversarial, const cso_pgd_report *report);
 
 #endif

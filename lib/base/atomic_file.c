@@ -40,8 +40,8 @@ carso_status cso_atomic_file_open(const carso_context *context, const char *path
     }
     const bool exists = stat(out->path, &existing) == 0;
     if (exists && !S_ISREG(existing.st_mode)) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: not a regular file; name one, or one that does not exist",
-                        path);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "%s: not a regular file; name one, or one that does not exist", path);
     }
     const carso_status status = open_temporary(out);
     /* A file that only its owner could read stays so. Where the system refuses, its default for new files holds. */
@@ -68,7 +68,8 @@ carso_status cso_atomic_file_write(cso_atomic_file *file, const void *data, size
     return CARSO_OK;
 }
 
-/* Makes the rename itself last through a power cut. Some file systems cannot; the file is complete there all the same. */
+/* Makes the rename itself last through a power cut. Some file systems cannot; the file is complete there all the same.
+ */
 static void sync_folder(const cso_atomic_file *file)
 {
     char folder[PATH_MAX];

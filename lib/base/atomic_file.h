@@ -17,8 +17,8 @@ typedef struct cso_atomic_file {
     char temporary[PATH_MAX + 48]; /* path + ".tmp-" + process id + "-" + a counter */
 } cso_atomic_file;
 
-/* A path that is a symbolic link stands for the file behind it; anything but a regular file is refused. On failure there
- * is nothing to abandon, and abandoning does nothing. */
+/* A path that is a symbolic link stands for the file behind it; anything but a regular file is refused. On failure
+ * there is nothing to abandon, and abandoning does nothing. */
 carso_status cso_atomic_file_open(const carso_context *context, const char *path, cso_atomic_file *out);
 carso_status cso_atomic_file_write(cso_atomic_file *file, const void *data, size_t size);
 /* Syncs, renames, syncs the folder. The file is closed whether it succeeds or not. */

@@ -162,3 +162,16 @@ void cso_options_fill(void *options, size_t size, const void *defaults, size_t f
     memcpy(options, defaults, size < full_size ? size : full_size);
     memcpy(options, &size, sizeof size);
 }
+
+carso_status cso_struct_fill(const carso_context *context, const char *call, void *out, const void *source,
+                             size_t full_size)
+{
+    size_t size;
+    memcpy(&size, out, sizeof size);
+    if (size < sizeof size || size > LARGEST_STRUCT) {
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "%s: struct_size of the result is %zu; set it to its sizeof", call, size);
+    }
+    cso_options_fill(out, size, source, full_size);
+    return CARSO_OK;
+}

@@ -67,4 +67,9 @@ carso_status cso_options_copy(const carso_context *context, const char *name, vo
  * Nothing where options is NULL or size smaller than a size_t. */
 void cso_options_fill(void *options, size_t size, const void *defaults, size_t full_size);
 
+/* Hands out a struct whose struct_size the caller has set: INVALID_ARGUMENT where that was forgotten. call: for the
+ * message. */
+carso_status cso_struct_fill(const carso_context *context, const char *call, void *out, const void *source,
+                             size_t full_size);
+
 #endif

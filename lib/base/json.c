@@ -16,7 +16,8 @@ static carso_status check_extent(carso_context *context, const char *text, size_
     size_t values = 1, depth = 0;
     bool in_string = false;
     if (size > MOST_TEXT) {
-        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: %zu bytes of JSON, the limit is %zu", name, size, MOST_TEXT);
+        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: %zu bytes of JSON, the limit is %zu", name, size,
+                        MOST_TEXT);
     }
     for (size_t i = 0; i < size; i++) {
         const char c = text[i];
@@ -48,8 +49,8 @@ static carso_status check_extent(carso_context *context, const char *text, size_
             break;
         }
         if (depth > MOST_DEPTH || values > MOST_VALUES) {
-            return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: JSON of more than %d levels or %zu values", name, MOST_DEPTH,
-                            MOST_VALUES);
+            return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: JSON of more than %d levels or %zu values", name,
+                            MOST_DEPTH, MOST_VALUES);
         }
     }
     return CARSO_OK;
@@ -68,8 +69,8 @@ carso_status cso_json_parse(carso_context *context, const char *text, size_t siz
         if (json_error_code(&error) == json_error_out_of_memory) {
             return cso_fail_memory(context, "JSON text");
         }
-        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: JSON line %d, column %d: %s", name, error.line, error.column,
-                        error.text);
+        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: JSON line %d, column %d: %s", name, error.line,
+                        error.column, error.text);
     }
     return CARSO_OK;
 }
@@ -79,9 +80,9 @@ static carso_status find_member(carso_context *context, const json_t *object, co
 {
     *out = json_object_get(object, key);
     if (*out == NULL) {
-        return json_is_object(object)
-                   ? cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is missing", where, key)
-                   : cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: not an object, which should have \"%s\"", where, key);
+        return json_is_object(object) ? cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is missing", where, key)
+                                      : cso_fail(context, CARSO_ERROR_BAD_FORMAT,
+                                                 "%s: not an object, which should have \"%s\"", where, key);
     }
     return CARSO_OK;
 }
@@ -91,8 +92,8 @@ static carso_status wrong_type(carso_context *context, const char *key, const ch
     return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is not %s", where, key, expected);
 }
 
-carso_status cso_json_integer(carso_context *context, const json_t *object, const char *key, const char *where, int64_t low,
-                              int64_t high, int64_t *out)
+carso_status cso_json_integer(carso_context *context, const json_t *object, const char *key, const char *where,
+                              int64_t low, int64_t high, int64_t *out)
 {
     const json_t *value;
     const carso_status status = find_member(context, object, key, where, &value);
@@ -104,14 +105,15 @@ carso_status cso_json_integer(carso_context *context, const json_t *object, cons
     }
     const int64_t number = json_integer_value(value);
     if (number < low || number > high) {
-        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is %" PRId64 ", not in %" PRId64 " to %" PRId64, where, key,
-                        number, low, high);
+        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is %" PRId64 ", not in %" PRId64 " to %" PRId64,
+                        where, key, number, low, high);
     }
     *out = number;
     return CARSO_OK;
 }
 
-carso_status cso_json_number(carso_context *context, const json_t *object, const char *key, const char *where, double *out)
+carso_status cso_json_number(carso_context *context, const json_t *object, const char *key, const char *where,
+                             double *out)
 {
     const json_t *value;
     const carso_status status = find_member(context, object, key, where, &value);
@@ -125,7 +127,8 @@ carso_status cso_json_number(carso_context *context, const json_t *object, const
     return CARSO_OK;
 }
 
-carso_status cso_json_string(carso_context *context, const json_t *object, const char *key, const char *where, const char **out)
+carso_status cso_json_string(carso_context *context, const json_t *object, const char *key, const char *where,
+                             const char **out)
 {
     const json_t *value;
     const carso_status status = find_member(context, object, key, where, &value);
@@ -139,8 +142,8 @@ carso_status cso_json_string(carso_context *context, const json_t *object, const
     return CARSO_OK;
 }
 
-carso_status cso_json_array(carso_context *context, const json_t *object, const char *key, const char *where, size_t most,
-                            const json_t **out)
+carso_status cso_json_array(carso_context *context, const json_t *object, const char *key, const char *where,
+                            size_t most, const json_t **out)
 {
     const json_t *value;
     const carso_status status = find_member(context, object, key, where, &value);

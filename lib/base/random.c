@@ -29,8 +29,8 @@ void cso_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4
 }
 
 /*
- * The stream's own key and the upper half of its counter: one block over (image, draw, purpose) under the seed. A block is
- * a bijection of its counter, so no two streams of a seed are the same.
+ * The stream's own key and the upper half of its counter: one block over (image, draw, purpose) under the seed. A block
+ * is a bijection of its counter, so no two streams of a seed are the same.
  */
 static void derive_stream(const cso_random *stream, uint32_t out[4])
 {
@@ -113,8 +113,8 @@ void cso_random_permutation(const cso_random *stream, uint64_t count, uint64_t *
             const uint64_t left = 2 * (count - i);
             cso_random_words(stream, 2 * i, left < CHUNK ? (size_t)left : CHUNK, words);
         }
-        /* 64 bits for each choice keep the bias under count / 2^64 without a rejection, which would make the number of words
-         * drawn depend on their values. */
+        /* 64 bits for each choice keep the bias under count / 2^64 without a rejection, which would make the number of
+         * words drawn depend on their values. */
         const uint64_t bits = (uint64_t)words[position] << 32 | words[position + 1];
         const uint64_t other = multiply_high(bits, i + 1);
         out[i] = i;

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 typedef enum cso_purpose {
-    CSO_PURPOSE_LATENT = 1,         /* z of a draw */
+    CSO_PURPOSE_LATENT = 1, /* z of a draw */
     CSO_PURPOSE_ATTACK_START = 2,
     CSO_PURPOSE_INITIAL_WEIGHTS = 3,
     CSO_PURPOSE_SHUFFLE = 4,

@@ -39,7 +39,8 @@ static carso_status bad_tensor(const cso_safetensors *file, const char *tensor, 
 /* dtype must be one of ours. */
 static carso_status read_type(const cso_safetensors *file, const json_t *value, cso_tensor *tensor)
 {
-    static const char *const foreign[] = {"F16", "BF16", "F8_E4M3", "F8_E5M2", "I16", "I8", "U16", "U32", "U64", "BOOL"};
+    static const char *const foreign[] = {"F16", "BF16", "F8_E4M3", "F8_E5M2", "I16",
+                                          "I8",  "U16",  "U32",     "U64",     "BOOL"};
     const char *text = json_string_value(value);
     if (text == NULL) {
         return bad_tensor(file, tensor->name, "\"dtype\" is missing or not a string");
@@ -54,8 +55,8 @@ static carso_status read_type(const cso_safetensors *file, const json_t *value, 
                             tensor->name, text);
         }
     }
-    return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor \"%s\": unknown type \"%s\"", file->name, tensor->name,
-                    text);
+    return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor \"%s\": unknown type \"%s\"", file->name,
+                    tensor->name, text);
 }
 
 static carso_status read_shape(const cso_safetensors *file, const json_t *shape, cso_tensor *tensor)
@@ -64,8 +65,8 @@ static carso_status read_shape(const cso_safetensors *file, const json_t *shape,
         return bad_tensor(file, tensor->name, "\"shape\" is missing or not an array");
     }
     if (json_array_size(shape) > CSO_TENSOR_MAX_RANK) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor \"%s\" has %zu dimensions, the limit is %d", file->name,
-                        tensor->name, json_array_size(shape), CSO_TENSOR_MAX_RANK);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor \"%s\" has %zu dimensions, the limit is %d",
+                        file->name, tensor->name, json_array_size(shape), CSO_TENSOR_MAX_RANK);
     }
     tensor->rank = (int)json_array_size(shape);
     tensor->count = 1;
@@ -108,13 +109,15 @@ static carso_status read_offsets(const cso_safetensors *file, const json_t *offs
         return bad_tensor(file, tensor->name, "its data ends before it begins");
     }
     if ((uint64_t)end > available) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
-                        "%s: tensor \"%s\" ends at byte %lld of the data, which has %zu; the file is truncated or damaged",
-                        file->name, tensor->name, (long long)end, available);
+        return cso_fail(
+            file->context, CARSO_ERROR_BAD_FORMAT,
+            "%s: tensor \"%s\" ends at byte %lld of the data, which has %zu; the file is truncated or damaged",
+            file->name, tensor->name, (long long)end, available);
     }
     if ((uint64_t)(end - begin) != tensor->bytes) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor \"%s\" has %lld bytes of data, its shape needs %zu",
-                        file->name, tensor->name, (long long)(end - begin), tensor->bytes);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
+                        "%s: tensor \"%s\" has %lld bytes of data, its shape needs %zu", file->name, tensor->name,
+                        (long long)(end - begin), tensor->bytes);
     }
     tensor->data = file->base + file->data_begin + (size_t)begin;
     /* Wider access than a byte would be undefined on some machines. */
@@ -154,9 +157,11 @@ static carso_status check_metadata(const cso_safetensors *file)
     if (metadata != NULL && !json_is_object(metadata)) {
         return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: __metadata__ is not an object", file->name);
     }
-    json_object_foreach(metadata, key, value) {
+    json_object_foreach(metadata, key, value)
+    {
         if (!json_is_string(value)) {
-            return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: __metadata__ \"%s\" is not a string", file->name, key);
+            return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: __metadata__ \"%s\" is not a string",
+                            file->name, key);
         }
     }
     return CARSO_OK;
@@ -186,7 +191,8 @@ static carso_status check_cover(const cso_safetensors *file)
         const unsigned char *data = tensor->data;
         if (data != expected) {
             return bad_tensor(file, tensor->name,
-                              data < expected ? "its data overlaps that of another tensor" : "there is a gap before its data");
+                              data < expected ? "its data overlaps that of another tensor"
+                                              : "there is a gap before its data");
         }
         expected = data + tensor->bytes;
     }
@@ -207,7 +213,8 @@ static carso_status read_tensors(cso_safetensors *file)
     if (file->tensors == NULL || file->by_name == NULL) {
         return cso_fail_memory(file->context, "the list of tensors");
     }
-    json_object_foreach(file->header, key, value) {
+    json_object_foreach(file->header, key, value)
+    {
         if (strcmp(key, "__metadata__") != 0) {
             const carso_status status = read_tensor(file, key, value, &file->tensors[file->count]);
             if (status != CARSO_OK) {
@@ -228,8 +235,8 @@ static carso_status read_header(cso_safetensors *file)
 {
     uint64_t length = 0;
     if (file->size < LENGTH_SIZE) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: %zu bytes are too few for a safetensors file", file->name,
-                        file->size);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: %zu bytes are too few for a safetensors file",
+                        file->name, file->size);
     }
     for (int i = 0; i < LENGTH_SIZE; i++) {
         length |= (uint64_t)file->base[i] << 8 * i;
@@ -240,12 +247,12 @@ static carso_status read_header(cso_safetensors *file)
                         (unsigned long long)length, (unsigned long long)LARGEST_HEADER);
     }
     if (length > file->size - LENGTH_SIZE) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: truncated: the header has %llu bytes, the file %zu", file->name,
-                        (unsigned long long)length, file->size);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: truncated: the header has %llu bytes, the file %zu",
+                        file->name, (unsigned long long)length, file->size);
     }
     file->data_begin = LENGTH_SIZE + (size_t)length;
-    carso_status status = cso_json_parse(file->context, (const char *)file->base + LENGTH_SIZE, (size_t)length, file->name,
-                                         &file->header);
+    carso_status status = cso_json_parse(file->context, (const char *)file->base + LENGTH_SIZE, (size_t)length,
+                                         file->name, &file->header);
     if (status == CARSO_OK && !json_is_object(file->header)) {
         status = cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: the header is not a JSON object", file->name);
     }
@@ -385,13 +392,15 @@ carso_status cso_safetensors_check(const cso_safetensors *file)
     char actual[CSO_CHECKSUM_SIZE];
     const char *stated = cso_safetensors_metadata(file, "crc32");
     if (stated == NULL) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: no checksum in the metadata (\"crc32\")", file->name);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: no checksum in the metadata (\"crc32\")",
+                        file->name);
     }
-    const unsigned long sum = crc32_z(crc32_z(0, NULL, 0), file->base + file->data_begin, file->size - file->data_begin);
+    const unsigned long sum =
+        crc32_z(crc32_z(0, NULL, 0), file->base + file->data_begin, file->size - file->data_begin);
     cso_checksum_text((uint32_t)sum, actual);
     if (strcmp(stated, actual) != 0) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: damaged: checksum of the data is %s, the file says %s",
-                        file->name, actual, stated);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
+                        "%s: damaged: checksum of the data is %s, the file says %s", file->name, actual, stated);
     }
     return CARSO_OK;
 }

@@ -9,7 +9,13 @@
 
 #define CSO_TENSOR_MAX_RANK 8
 
-typedef enum cso_tensor_type { CSO_TENSOR_F32, CSO_TENSOR_F64, CSO_TENSOR_I64, CSO_TENSOR_I32, CSO_TENSOR_U8 } cso_tensor_type;
+typedef enum cso_tensor_type {
+    CSO_TENSOR_F32,
+    CSO_TENSOR_F64,
+    CSO_TENSOR_I64,
+    CSO_TENSOR_I32,
+    CSO_TENSOR_U8
+} cso_tensor_type;
 
 typedef struct cso_tensor {
     const char *name;
@@ -26,7 +32,8 @@ typedef struct cso_safetensors cso_safetensors;
 /* Reference-counted, so that weights can stay mapped: _release gives one back. */
 carso_status cso_safetensors_open(carso_context *context, const char *path, cso_safetensors **out);
 /* data must outlive the result; not copied. name: used in messages. */
-carso_status cso_safetensors_open_memory(carso_context *context, const void *data, size_t size, const char *name, cso_safetensors **out);
+carso_status cso_safetensors_open_memory(carso_context *context, const void *data, size_t size, const char *name,
+                                         cso_safetensors **out);
 void cso_safetensors_retain(cso_safetensors *file);
 void cso_safetensors_release(cso_safetensors *file);
 
@@ -48,9 +55,11 @@ typedef struct cso_tensor_write {
 } cso_tensor_write;
 
 /* Writes path + ".tmp-" + process id + a counter, fsyncs, renames, fsyncs the folder; on failure removes the temporary
- * file and leaves path as it was. keys/values: metadata; "crc32" is added. The data section is aligned to 64 bytes; within,
- * tensors follow without gaps, as the format demands: 8-byte types first, then 4-byte ones, then bytes, each in the order given. */
-carso_status cso_safetensors_write(carso_context *context, const char *path, const cso_tensor_write *tensors, size_t count,
-                                   const char *const *keys, const char *const *values, size_t metadata_count);
+ * file and leaves path as it was. keys/values: metadata; "crc32" is added. The data section is aligned to 64 bytes;
+ * within, tensors follow without gaps, as the format demands: 8-byte types first, then 4-byte ones, then bytes, each in
+ * the order given. */
+carso_status cso_safetensors_write(carso_context *context, const char *path, const cso_tensor_write *tensors,
+                                   size_t count, const char *const *keys, const char *const *values,
+                                   size_t metadata_count);
 
 #endif

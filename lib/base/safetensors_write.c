@@ -36,7 +36,8 @@ static carso_status measure(const carso_context *context, const cso_tensor_write
 }
 
 /* The format allows no gaps, so that the widest types go first to keep all of them aligned. */
-static carso_status make_plan(const carso_context *context, const cso_tensor_write *tensors, size_t count, file_plan *out)
+static carso_status make_plan(const carso_context *context, const cso_tensor_write *tensors, size_t count,
+                              file_plan *out)
 {
     out->tensor = cso_allocate(context, count, sizeof *out->tensor);
     out->bytes = cso_allocate(context, count, sizeof *out->bytes);
@@ -91,8 +92,8 @@ static json_t *describe(const cso_tensor_write *tensor, size_t begin, size_t end
             return NULL;
         }
     }
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", cso_tensor_type_name(tensor->type), "shape", shape, "data_offsets",
-                     (json_int_t)begin, (json_int_t)end);
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", cso_tensor_type_name(tensor->type), "shape", shape,
+                     "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
 static carso_status make_header(const carso_context *context, const file_plan *plan, const char *const *keys,
@@ -142,8 +143,9 @@ static carso_status write_file(cso_atomic_file *file, const file_plan *plan, con
     return status;
 }
 
-carso_status cso_safetensors_write(carso_context *context, const char *path, const cso_tensor_write *tensors, size_t count,
-                                   const char *const *keys, const char *const *values, size_t metadata_count)
+carso_status cso_safetensors_write(carso_context *context, const char *path, const cso_tensor_write *tensors,
+                                   size_t count, const char *const *keys, const char *const *values,
+                                   size_t metadata_count)
 {
     file_plan plan = {0};
     char *header = NULL;

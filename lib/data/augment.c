@@ -19,14 +19,12 @@ static void copy_row(const uint8_t *from, int64_t width, int64_t channels, int64
     }
 }
 
-void cso_augment(const carso_dataset_info *info, const carso_read_options *options, uint64_t index, const uint8_t *image,
-                 uint8_t *out)
+void cso_augment(const carso_dataset_info *info, const carso_read_options *options, uint64_t index,
+                 const uint8_t *image, uint8_t *out)
 {
     /* A draw has 32 bits, an epoch 64: the upper half moves along the stream. */
-    const cso_random stream = {.seed = options->seed,
-                               .purpose = CSO_PURPOSE_AUGMENTATION,
-                               .image = index,
-                               .draw = (uint32_t)options->epoch};
+    const cso_random stream = {
+        .seed = options->seed, .purpose = CSO_PURPOSE_AUGMENTATION, .image = index, .draw = (uint32_t)options->epoch};
     uint32_t words[4];
     cso_random_words(&stream, (options->epoch >> 32) * 4, 4, words);
     const int64_t down = choose(words[0], 2 * (int64_t)options->crop_padding) - options->crop_padding;

@@ -23,10 +23,21 @@ typedef struct cifar_variant {
 } cifar_variant;
 
 static const cifar_variant variants[] = {
-    [CSO_CIFAR_10] = {"cifar10", 10, 1, "batches.meta.txt", 5,
-                      {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
-                      "test_batch.bin"},
-    [CSO_CIFAR_100] = {"cifar100", 100, 2, "fine_label_names.txt", 1, {"train.bin"}, "test.bin"},
+    [CSO_CIFAR_10] = {.format = "cifar10",
+                      .classes = 10,
+                      .label_bytes = 1,
+                      .names = "batches.meta.txt",
+                      .train_files = 5,
+                      .train = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+                                "data_batch_5.bin"},
+                      .test = "test_batch.bin"},
+    [CSO_CIFAR_100] = {.format = "cifar100",
+                       .classes = 100,
+                       .label_bytes = 2,
+                       .names = "fine_label_names.txt",
+                       .train_files = 1,
+                       .train = {"train.bin"},
+                       .test = "test.bin"},
 };
 
 static const char *const cifar_10_names[10] = {"airplane", "automobile", "bird",  "cat",  "deer",
@@ -50,7 +61,8 @@ bool cso_cifar_find(const char *folder, carso_split split, cso_cifar *out)
 }
 
 /* Appends the images of a file; the arrays of the data set have room for them. */
-static carso_status read_records(carso_dataset *dataset, cso_data_file *file, const cifar_variant *variant, uint64_t count)
+static carso_status read_records(carso_dataset *dataset, cso_data_file *file, const cifar_variant *variant,
+                                 uint64_t count)
 {
     unsigned char record[2 + PIXELS];
     for (uint64_t i = 0; i < count; i++) {
@@ -60,8 +72,9 @@ static carso_status read_records(carso_dataset *dataset, cso_data_file *file, co
         }
         const int32_t label = record[variant->label_bytes - 1];
         if (label >= variant->classes) {
-            return cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: image %llu has label %d, which is not below %d",
-                            file->path, (unsigned long long)i, (int)label, (int)variant->classes);
+            return cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT,
+                            "%s: image %llu has label %d, which is not below %d", file->path, (unsigned long long)i,
+                            (int)label, (int)variant->classes);
         }
         dataset->labels[dataset->info.count] = label;
         uint8_t *out = dataset->pixels + dataset->info.count * PIXELS;
@@ -80,15 +93,16 @@ static carso_status count_records(const cso_data_file *file, const cifar_variant
 {
     const uint64_t record = variant->label_bytes + PIXELS;
     if (file->size == 0 || file->size % record != 0) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: %llu bytes are not a number of records of %llu bytes",
-                        file->path, (unsigned long long)file->size, (unsigned long long)record);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
+                        "%s: %llu bytes are not a number of records of %llu bytes", file->path,
+                        (unsigned long long)file->size, (unsigned long long)record);
     }
     *out = file->size / record;
     return CARSO_OK;
 }
 
-static carso_status read_files(carso_dataset *dataset, const char *folder, const cifar_variant *variant, const char *const *names,
-                               int files)
+static carso_status read_files(carso_dataset *dataset, const char *folder, const cifar_variant *variant,
+                               const char *const *names, int files)
 {
     cso_data_file file[MOST_FILES] = {{0}};
     uint64_t count[MOST_FILES];
@@ -154,7 +168,8 @@ static carso_status read_names(carso_dataset *dataset, const char *folder, const
         status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: too large for a list of names", path);
     } else {
         text = cso_allocate(dataset->context, (size_t)file.size + 1, 1);
-        status = text == NULL ? cso_fail_memory(dataset->context, "names") : cso_data_file_read(&file, text, (size_t)file.size);
+        status = text == NULL ? cso_fail_memory(dataset->context, "names")
+                              : cso_data_file_read(&file, text, (size_t)file.size);
     }
     cso_data_file_close(&file);
     if (status == CARSO_OK) {

@@ -75,8 +75,9 @@ carso_status cso_data_file_check_size(const cso_data_file *file, uint64_t header
     const bool plain = gzdirect(file->stream) != 0;
     if (plain ? file->size - header_size != promised : promised / HIGHEST_RATIO > file->size) {
         return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
-                        "%s: truncated or damaged: its header promises %llu bytes of data, the file has %llu bytes%s", file->path,
-                        (unsigned long long)promised, (unsigned long long)file->size, plain ? "" : ", compressed");
+                        "%s: truncated or damaged: its header promises %llu bytes of data, the file has %llu bytes%s",
+                        file->path, (unsigned long long)promised, (unsigned long long)file->size,
+                        plain ? "" : ", compressed");
     }
     return CARSO_OK;
 }
@@ -89,7 +90,8 @@ carso_status cso_data_file_check_end(cso_data_file *file)
         return report(file);
     }
     if (got > 0) {
-        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: more data follows than its header promises", file->path);
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: more data follows than its header promises",
+                        file->path);
     }
     /* A stream cut inside its trailer reads to the end without complaint; only this tells. */
     int code;

@@ -19,7 +19,8 @@ typedef struct cso_data_file {
 carso_status cso_data_file_open(const carso_context *context, const char *path, cso_data_file *out);
 /* Exactly size bytes: BAD_FORMAT where the file is shorter or its compression is damaged. */
 carso_status cso_data_file_read(cso_data_file *file, void *destination, size_t size);
-/* Before memory is taken for what a header promises: could so many bytes be in the file, header_size of them read already? */
+/* Before memory is taken for what a header promises: could so many bytes be in the file, header_size of them read
+ * already? */
 carso_status cso_data_file_check_size(const cso_data_file *file, uint64_t header_size, uint64_t promised);
 /* BAD_FORMAT where something follows, or the checksum of a compressed file is wrong. */
 carso_status cso_data_file_check_end(cso_data_file *file);

@@ -14,8 +14,8 @@ struct carso_dataset {
     carso_dataset_info info;
     size_t image_size; /* height * width * channels */
     cso_name_list class_names;
-    int32_t *labels; /* [count] */
-    uint8_t *pixels; /* [count][height][width][channels]; NULL: read from files as they are asked for */
+    int32_t *labels;     /* [count] */
+    uint8_t *pixels;     /* [count][height][width][channels]; NULL: read from files as they are asked for */
     cso_name_list files; /* one for each image, where pixels is NULL */
 };
 
@@ -43,7 +43,7 @@ carso_status cso_folder_read(const carso_dataset *dataset, uint64_t index, uint8
 carso_status cso_dataset_number_classes(carso_dataset *dataset);
 
 /* Crop and mirror of one image by (seed, epoch, index) alone; out and image do not overlap. */
-void cso_augment(const carso_dataset_info *info, const carso_read_options *options, uint64_t index, const uint8_t *image,
-                 uint8_t *out);
+void cso_augment(const carso_dataset_info *info, const carso_read_options *options, uint64_t index,
+                 const uint8_t *image, uint8_t *out);
 
 #endif

@@ -127,25 +127,28 @@ static carso_status list_files(carso_dataset *dataset, const char *base, size_t 
     return CARSO_OK;
 }
 
-/* Size and channels, from a few images of all classes: a wrong size is found now rather than in the middle of training. */
+/* Size and channels, from a few images of all classes: a wrong size is found now rather than in the middle of training.
+ */
 static carso_status probe(carso_dataset *dataset)
 {
     const uint64_t count = dataset->info.count;
     const uint64_t probes = count < MOST_PROBES ? count : MOST_PROBES;
     for (uint64_t i = 0; i < probes; i++) {
-        const char *path = cso_name_list_at(&dataset->files, (size_t)(count / probes * i + count % probes * i / probes));
+        const char *path =
+            cso_name_list_at(&dataset->files, (size_t)(count / probes * i + count % probes * i / probes));
         cso_image_facts facts;
         const carso_status status = cso_image_file_measure(dataset->context, path, &facts);
         if (status != CARSO_OK) {
             return status;
         }
         if (facts.width > CSO_LARGEST_SIDE || facts.height > CSO_LARGEST_SIDE) {
-            return cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: %dx%d, the limit is %d", path, (int)facts.width,
-                            (int)facts.height, CSO_LARGEST_SIDE);
+            return cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: %dx%d, the limit is %d", path,
+                            (int)facts.width, (int)facts.height, CSO_LARGEST_SIDE);
         }
         if (i > 0 && (facts.width != dataset->info.width || facts.height != dataset->info.height)) {
-            return cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: %dx%d, others of the data set are %dx%d", path,
-                            (int)facts.width, (int)facts.height, (int)dataset->info.width, (int)dataset->info.height);
+            return cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: %dx%d, others of the data set are %dx%d",
+                            path, (int)facts.width, (int)facts.height, (int)dataset->info.width,
+                            (int)dataset->info.height);
         }
         dataset->info.width = facts.width;
         dataset->info.height = facts.height;
@@ -189,8 +192,9 @@ carso_status cso_folder_open(carso_dataset *dataset, const char *path, carso_spl
     status = list_files(dataset, base, counts);
     dataset->info.count = dataset->files.count;
     if (status == CARSO_OK && dataset->files.count == 0) {
-        status = cso_fail(dataset->context, CARSO_ERROR_NOT_FOUND, "%s: no PNG or JPEG images in its %d folders", base,
-                          (int)dataset->info.classes);
+        status = cso_fail(dataset->context, CARSO_ERROR_NOT_FOUND,
+                          "%s: no data set: neither IDX nor CIFAR files, and no PNG or JPEG images in its %d folders",
+                          base, (int)dataset->info.classes);
     }
     if (status == CARSO_OK) {
         status = probe(dataset);

@@ -21,15 +21,16 @@ static carso_status read_header(cso_data_file *file, int rank, uint32_t *sizes)
     }
     if (header[0] != 0 || header[1] != 0 || header[2] != UNSIGNED_BYTES || header[3] != rank) {
         return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
-                        "%s: not an IDX file of bytes in %d dimensions (it begins with %02x %02x %02x %02x)", file->path, rank,
-                        header[0], header[1], header[2], header[3]);
+                        "%s: not an IDX file of bytes in %d dimensions (it begins with %02x %02x %02x %02x)",
+                        file->path, rank, header[0], header[1], header[2], header[3]);
     }
     status = cso_data_file_read(file, header + 4, 4 * (size_t)rank);
     for (int i = 0; i < rank && status == CARSO_OK; i++) {
         const unsigned char *size = header + 4 + 4 * i;
         sizes[i] = (uint32_t)size[0] << 24 | (uint32_t)size[1] << 16 | (uint32_t)size[2] << 8 | size[3];
         if (sizes[i] == 0) {
-            status = cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: dimension %d of %d is 0", file->path, i + 1, rank);
+            status =
+                cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: dimension %d of %d is 0", file->path, i + 1, rank);
         }
     }
     return status;
@@ -48,8 +49,8 @@ static carso_status read_images(carso_dataset *dataset, const char *path)
         goto done;
     }
     if (sizes[1] > CSO_LARGEST_SIDE || sizes[2] > CSO_LARGEST_SIDE) {
-        status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: images of %ux%u, the limit is %d", path, sizes[2],
-                          sizes[1], CSO_LARGEST_SIDE);
+        status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: images of %ux%u, the limit is %d", path,
+                          sizes[2], sizes[1], CSO_LARGEST_SIDE);
         goto done;
     }
     dataset->info.count = sizes[0];
@@ -139,7 +140,8 @@ static carso_status count_classes(carso_dataset *dataset, const char *labels_pat
     uint8_t *other = NULL;
     size_t other_count = 0;
     int32_t highest = 0;
-    if (find_relative(labels_path, "train-", "t10k-", other_path) || find_relative(labels_path, "t10k-", "train-", other_path)) {
+    if (find_relative(labels_path, "train-", "t10k-", other_path) ||
+        find_relative(labels_path, "t10k-", "train-", other_path)) {
         const carso_status status = read_labels(dataset->context, other_path, &other, &other_count);
         if (status != CARSO_OK) {
             return status;
@@ -180,8 +182,8 @@ carso_status cso_idx_open(carso_dataset *dataset, const char *images_path)
         status = read_labels(dataset->context, labels_path, &labels, &count);
     }
     if (status == CARSO_OK && count != dataset->info.count) {
-        status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: %zu labels for %llu images", labels_path, count,
-                          (unsigned long long)dataset->info.count);
+        status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: %zu labels for %llu images", labels_path,
+                          count, (unsigned long long)dataset->info.count);
     }
     if (status == CARSO_OK) {
         dataset->labels = cso_allocate_raw(dataset->context, count, sizeof *dataset->labels);
@@ -209,7 +211,8 @@ bool cso_idx_find(const char *folder, carso_split split, char *out, size_t size)
     static const char *const endings[] = {"images-idx3-ubyte", "images-idx3-ubyte.gz", "images.idx3-ubyte",
                                           "images.idx3-ubyte.gz"};
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        const int length = snprintf(out, size, "%s/%s-%s", folder, split == CARSO_SPLIT_TRAIN ? "train" : "t10k", endings[i]);
+        const int length =
+            snprintf(out, size, "%s/%s-%s", folder, split == CARSO_SPLIT_TRAIN ? "train" : "t10k", endings[i]);
         if (length > 0 && (size_t)length < size && cso_path_is_file(out)) {
             return true;
         }

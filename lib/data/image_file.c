@@ -8,12 +8,14 @@ carso_status cso_image_decoding_accept(cso_image_decoding *decoding, uint64_t wi
     const cso_image_facts *wanted = &decoding->facts;
     if (width == 0 || height == 0 || width > (uint64_t)CSO_MOST_PIXELS || height > (uint64_t)CSO_MOST_PIXELS / width) {
         return cso_fail(decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: %llux%llu pixels, not in 1 to %lld in all",
-                        decoding->path, (unsigned long long)width, (unsigned long long)height, (long long)CSO_MOST_PIXELS);
+                        decoding->path, (unsigned long long)width, (unsigned long long)height,
+                        (long long)CSO_MOST_PIXELS);
     }
     if (decoding->given) {
         if (width != (uint64_t)wanted->width || height != (uint64_t)wanted->height) {
             return cso_fail(decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: %llux%llu, expected %dx%d", decoding->path,
-                            (unsigned long long)width, (unsigned long long)height, (int)wanted->width, (int)wanted->height);
+                            (unsigned long long)width, (unsigned long long)height, (int)wanted->width,
+                            (int)wanted->height);
         }
         if (channels > wanted->channels) {
             return cso_fail(decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: a colour image, expected a gray one",
@@ -80,7 +82,8 @@ static carso_status decode(cso_image_decoding *decoding)
     } else if (got >= sizeof jpeg && memcmp(start, jpeg, sizeof jpeg) == 0) {
         status = cso_jpeg_decode(decoding);
     } else {
-        status = cso_fail(decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: neither a PNG nor a JPEG file", decoding->path);
+        status =
+            cso_fail(decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: neither a PNG nor a JPEG file", decoding->path);
     }
     fclose(decoding->file);
     return status;
@@ -94,7 +97,8 @@ carso_status cso_image_file_measure(const carso_context *context, const char *pa
     return status;
 }
 
-carso_status cso_image_file_read(const carso_context *context, const char *path, cso_image_facts *facts, uint8_t **pixels)
+carso_status cso_image_file_read(const carso_context *context, const char *path, cso_image_facts *facts,
+                                 uint8_t **pixels)
 {
     const bool given = *pixels != NULL;
     cso_image_decoding decoding = {.context = context, .path = path, .given = given};
@@ -119,8 +123,8 @@ carso_status cso_image_file_read(const carso_context *context, const char *path,
 
 static carso_status refuse(const carso_context *context, const char *path)
 {
-    return cso_fail(context, CARSO_ERROR_UNSUPPORTED, "%s: this build of libcarso has no PNG and JPEG support (option images)",
-                    path);
+    return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
+                    "%s: this build of libcarso has no PNG and JPEG support (option images)", path);
 }
 
 carso_status cso_image_file_measure(const carso_context *context, const char *path, cso_image_facts *out)
@@ -129,7 +133,8 @@ carso_status cso_image_file_measure(const carso_context *context, const char *pa
     return refuse(context, path);
 }
 
-carso_status cso_image_file_read(const carso_context *context, const char *path, cso_image_facts *facts, uint8_t **pixels)
+carso_status cso_image_file_read(const carso_context *context, const char *path, cso_image_facts *facts,
+                                 uint8_t **pixels)
 {
     (void)facts;
     (void)pixels;

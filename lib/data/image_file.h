@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* PNG and JPEG files as 8-bit gray or RGB, [height][width][channels]. UNSUPPORTED in a build without the two libraries. */
+/* PNG and JPEG files as 8-bit gray or RGB, [height][width][channels]. UNSUPPORTED in a build without the two libraries.
+ */
 #ifndef CSO_DATA_IMAGE_FILE_H
 #define CSO_DATA_IMAGE_FILE_H
 
@@ -18,10 +19,11 @@ typedef struct cso_image_facts {
 /* From the header alone. */
 carso_status cso_image_file_measure(const carso_context *context, const char *path, cso_image_facts *out);
 /*
- * *pixels NULL: fills *facts, and *pixels with memory that the caller releases. Else the image must be of *facts, except
- * that gray is read as RGB where *facts says 3 channels, and goes to *pixels.
+ * *pixels NULL: fills *facts, and *pixels with memory that the caller releases. Else the image must be of *facts,
+ * except that gray is read as RGB where *facts says 3 channels, and goes to *pixels.
  */
-carso_status cso_image_file_read(const carso_context *context, const char *path, cso_image_facts *facts, uint8_t **pixels);
+carso_status cso_image_file_read(const carso_context *context, const char *path, cso_image_facts *facts,
+                                 uint8_t **pixels);
 /* Atomically. */
 carso_status cso_image_file_write_png(const carso_context *context, const char *path, const cso_image_facts *facts,
                                       const uint8_t *pixels);

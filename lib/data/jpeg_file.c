@@ -55,8 +55,8 @@ static void watch_scans(j_common_ptr common)
 {
     jpeg_work *work = (jpeg_work *)common->err;
     if (common->is_decompressor && ((j_decompress_ptr)common)->input_scan_number > MOST_SCANS) {
-        work->status = cso_fail(work->decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: a JPEG file of more than %d scans",
-                                work->decoding->path, MOST_SCANS);
+        work->status = cso_fail(work->decoding->context, CARSO_ERROR_BAD_FORMAT,
+                                "%s: a JPEG file of more than %d scans", work->decoding->path, MOST_SCANS);
         longjmp(work->back, 1);
     }
 }
@@ -71,7 +71,8 @@ static carso_status decode(jpeg_work *work, cso_image_decoding *decoding)
     jpeg->progress = &work->progress;
     jpeg_stdio_src(jpeg, decoding->file);
     jpeg_read_header(jpeg, TRUE);
-    if (jpeg->jpeg_color_space != JCS_GRAYSCALE && jpeg->jpeg_color_space != JCS_YCbCr && jpeg->jpeg_color_space != JCS_RGB) {
+    if (jpeg->jpeg_color_space != JCS_GRAYSCALE && jpeg->jpeg_color_space != JCS_YCbCr &&
+        jpeg->jpeg_color_space != JCS_RGB) {
         return cso_fail(decoding->context, CARSO_ERROR_UNSUPPORTED,
                         "%s: a JPEG file that is neither gray nor RGB; convert it to RGB", decoding->path);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libpng jumps back here on an error. What must survive the jump lives in a struct that the jumped-from function only has a
- * pointer to, so that nothing is clobbered and everything is released in one place.
+ * libpng jumps back here on an error. What must survive the jump lives in a struct that the jumped-from function only
+ * has a pointer to, so that nothing is clobbered and everything is released in one place.
  */
 #include <png.h>
 #include <setjmp.h>
@@ -19,15 +19,18 @@ typedef struct png_work {
     jmp_buf back;
     png_structp png;
     png_infop info;
-    carso_status status;      /* of the failure that made libpng jump */
-    cso_atomic_file *target;  /* writing */
+    carso_status status;     /* of the failure that made libpng jump */
+    cso_atomic_file *target; /* NULL: reading */
 } png_work;
 
 static void on_error(png_structp png, png_const_charp text)
 {
     png_work *work = png_get_error_ptr(png);
     if (work->status == CARSO_OK) {
-        work->status = cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: damaged PNG file: %s", work->path, text);
+        work->status =
+            work->target == NULL
+                ? cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: damaged PNG file: %s", work->path, text)
+                : cso_fail(work->context, CARSO_ERROR_INTERNAL, "%s: cannot encode PNG: %s", work->path, text);
     }
     longjmp(work->back, 1);
 }

@@ -33,7 +33,7 @@ static int64_t output_channel(const cso_op *op, size_t i)
 
 /* weight and bias such that the product alone computes what it and the BatchNorm did. */
 static carso_status compute(const carso_context *context, const cso_op *product, const cso_op *norm,
-                                      cso_parameter **out_weight, cso_parameter **out_bias)
+                            cso_parameter **out_weight, cso_parameter **out_bias)
 {
     const cso_parameter *const weight = product->parameter[0];
     const float *const bias = product->parameter[1] ? product->parameter[1]->host : NULL;
@@ -105,7 +105,8 @@ static bool matches(const struct cso_folded *folded, const cso_op *product, cons
            memcmp(folded->norm, norm->parameter, sizeof(folded->norm)) == 0;
 }
 
-static carso_status keep(const carso_context *context, const cso_op *product, const cso_op *norm, struct cso_folded **out)
+static carso_status keep(const carso_context *context, const cso_op *product, const cso_op *norm,
+                         struct cso_folded **out)
 {
     struct cso_folded *const folded = cso_allocate(context, 1, sizeof(*folded));
     carso_status status;

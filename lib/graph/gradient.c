@@ -119,8 +119,8 @@ static carso_status append_backward(derivation *state, int forward, cso_directio
     cso_program *const program = state->program;
     const cso_op *op;
     cso_step *step;
-    const carso_status status = cso_step_append(program, &program->backward, program->forward.step[forward].op.input_count,
-                                                input_count, output_count, out);
+    const carso_status status = cso_step_append(
+        program, &program->backward, program->forward.step[forward].op.input_count, input_count, output_count, out);
 
     if (status != CARSO_OK) {
         return status;

@@ -4,10 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t align_up(size_t size)
-{
-    return (size + (CSO_ALIGNMENT - 1)) & ~(size_t)(CSO_ALIGNMENT - 1);
-}
+static size_t align_up(size_t size) { return (size + (CSO_ALIGNMENT - 1)) & ~(size_t)(CSO_ALIGNMENT - 1); }
 
 /* By size, largest first; ties by position in memory order of the caller's array, so that the plan is reproducible. */
 static int compare_size(const void *left, const void *right)

@@ -19,8 +19,8 @@ typedef struct cso_memory_block {
 /* Places blocks so that no two that live at a common time overlap; largest first, each in the tightest gap. */
 carso_status cso_memory_place(const carso_context *context, cso_memory_block *block, size_t count, size_t *out_size);
 
-/* Gives each tensor that is used a buffer and each buffer its lifetime. Pointwise operations write over an input that is
- * not needed any more. Does not depend on the batch. */
+/* Gives each tensor that is used a buffer and each buffer its lifetime. Pointwise operations write over an input that
+ * is not needed any more. Does not depend on the batch. */
 carso_status cso_memory_lifetimes(cso_program *program);
 
 /* Bytes of a tensor for a batch. */

@@ -57,10 +57,7 @@ static bool constant_parameters(const cso_op *op)
     return true;
 }
 
-static bool has_epilogue(const cso_op *op)
-{
-    return op->epilogue.activate || op->epilogue.residual;
-}
+static bool has_epilogue(const cso_op *op) { return op->epilogue.activate || op->epilogue.residual; }
 
 static carso_status fold_batch_norm(rewrite *state, int index)
 {

@@ -90,11 +90,10 @@ static carso_status allocate_staging(cso_plan *plan)
     size_t largest = 0;
 
     for (int i = 0; i < program->input_count + program->output_count + program->gradient_count; i++) {
-        const cso_program_port *const port =
-            i < program->input_count ? &program->input[i]
-            : i < program->input_count + program->output_count
-                ? &program->output[i - program->input_count]
-                : &program->gradient[i - program->input_count - program->output_count];
+        const cso_program_port *const port = i < program->input_count ? &program->input[i]
+                                             : i < program->input_count + program->output_count
+                                                 ? &program->output[i - program->input_count]
+                                                 : &program->gradient[i - program->input_count - program->output_count];
         const size_t size = port_size(plan, port);
 
         largest = size > largest ? size : largest;
@@ -154,8 +153,9 @@ carso_status cso_plan_allocate(cso_plan *plan)
     } else {
         plan->arena = cso_allocate_raw(context, plan->arena_size, 1);
         if (!plan->arena) {
-            status = cso_fail(context, CARSO_ERROR_OUT_OF_MEMORY,
-                              "no memory for %zu bytes of working buffers; set a smaller memory limit", plan->arena_size);
+            status =
+                cso_fail(context, CARSO_ERROR_OUT_OF_MEMORY,
+                         "no memory for %zu bytes of working buffers; set a smaller memory limit", plan->arena_size);
         }
     }
     if (status == CARSO_OK && !backend->host_memory) {
@@ -322,7 +322,8 @@ carso_status cso_plan_read(cso_plan *plan, int output, void *host, cso_element e
         return status;
     }
     if (!plan->forward_done) {
-        return cso_fail(plan->program->context, CARSO_ERROR_INTERNAL, "output %d was read before it was computed", output);
+        return cso_fail(plan->program->context, CARSO_ERROR_INTERNAL, "output %d was read before it was computed",
+                        output);
     }
     return read_port(plan, &plan->program->output[output], host, element);
 }
@@ -376,7 +377,8 @@ carso_status cso_plan_read_gradient(cso_plan *plan, int position, void *host, cs
         return status;
     }
     if (!plan->backward_done) {
-        return cso_fail(program->context, CARSO_ERROR_INTERNAL, "gradient %d was read before it was computed", position);
+        return cso_fail(program->context, CARSO_ERROR_INTERNAL, "gradient %d was read before it was computed",
+                        position);
     }
     if (program->gradient[position].tensor < 0) {
         const size_t count = (size_t)cso_shape_count(&program->gradient[position].shape) * (size_t)plan->batch;

@@ -10,8 +10,9 @@ static int describe_step(const cso_plan *plan, int index, char *text, size_t siz
     static const char *const direction_name[] = {"", " backward-data", " backward-parameters"};
     const cso_program *const program = plan->program;
     const cso_backend *const backend = program->context->backend;
-    const cso_step *const step = index < program->forward.count ? &program->forward.step[index]
-                                                                : &program->backward.step[index - program->forward.count];
+    const cso_step *const step = index < program->forward.count
+                                     ? &program->forward.step[index]
+                                     : &program->backward.step[index - program->forward.count];
     const char *kernel_name;
 
     switch (step->kind) {

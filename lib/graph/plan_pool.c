@@ -120,13 +120,14 @@ void cso_plan_release(cso_plan *plan)
 /* Workspaces of two batch sizes, continued linearly: of the plan at batch 1 and of the one at SECOND. */
 #define SECOND 8
 
-static void workspaces(const cso_program *program, const cso_plan *one, const cso_plan *many, int64_t batch, size_t *out)
+static void workspaces(const cso_program *program, const cso_plan *one, const cso_plan *many, int64_t batch,
+                       size_t *out)
 {
     const int steps = program->forward.count + program->backward.count;
 
     for (int i = 0; i < steps; i++) {
-        const size_t least = one->workspace_size[i] > many->workspace_size[i] ? one->workspace_size[i]
-                                                                              : many->workspace_size[i];
+        const size_t least =
+            one->workspace_size[i] > many->workspace_size[i] ? one->workspace_size[i] : many->workspace_size[i];
         const size_t slope = (least - one->workspace_size[i] + SECOND - 2) / (SECOND - 1);
 
         out[i] = one->workspace_size[i] + slope * (size_t)(batch - 1);

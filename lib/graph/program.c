@@ -7,8 +7,8 @@
 #include "graph/passes.h"
 #include "graph/program_parts.h"
 
-carso_status cso_step_append(cso_program *program, cso_step_list *list, int shape_count, int input_count, int output_count,
-                             cso_step **out)
+carso_status cso_step_append(cso_program *program, cso_step_list *list, int shape_count, int input_count,
+                             int output_count, cso_step **out)
 {
     const carso_context *const context = program->context;
     cso_shape *shapes;
@@ -166,8 +166,9 @@ static carso_status check_request(const cso_graph *graph, const cso_program_requ
     }
     for (int i = 0; i < request->output_count; i++) {
         if (request->output[i] < 0 || request->output[i] >= graph->value_count) {
-            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "output %d of a program is value %d of a graph with %d",
-                            i, request->output[i], graph->value_count);
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "output %d of a program is value %d of a graph with %d", i, request->output[i],
+                            graph->value_count);
         }
     }
     for (int i = 0; i < request->gradient_input_count; i++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What programs and plans are made of; shared by program.c, gradient.c, passes.c, memory_plan.c, plan.c and plan_pool.c. */
+/* What programs and plans are made of; shared by program.c, gradient.c, passes.c, memory_plan.c, plan.c and
+ * plan_pool.c. */
 #ifndef CSO_GRAPH_PROGRAM_PARTS_H
 #define CSO_GRAPH_PROGRAM_PARTS_H
 
@@ -31,10 +32,10 @@ typedef struct cso_step_list {
 } cso_step_list;
 
 typedef struct cso_program_tensor {
-    size_t count;  /* elements, of one image where batched */
+    size_t count; /* elements, of one image where batched */
     bool batched;
-    int saved_by;  /* forward step whose saved bytes this is, -1: an ordinary tensor */
-    int buffer;    /* place in memory, -1: never used */
+    int saved_by; /* forward step whose saved bytes this is, -1: an ordinary tensor */
+    int buffer;   /* place in memory, -1: never used */
 } cso_program_tensor;
 
 /* Tensors that follow each other in one place, and when it is taken: see memory_plan.h. */
@@ -75,7 +76,7 @@ struct cso_plan {
     cso_arguments *argument;  /* [steps], pointing into the two arrays below */
     const void **input;
     void **output;
-    unsigned char *arena;    /* device memory */
+    unsigned char *arena; /* device memory */
     size_t arena_size;
     void *staging; /* host memory for what crosses over, where the backend's memory is not the host's */
     bool *written; /* [inputs] */
@@ -85,8 +86,8 @@ struct cso_plan {
 
 /* program.c: a zeroed step with room for its shapes and tensors is appended; *out is valid until the next append. The
  * caller fills it; parameters put into op are retained by cso_step_retain_parameters. */
-carso_status cso_step_append(cso_program *program, cso_step_list *list, int shape_count, int input_count, int output_count,
-                             cso_step **out);
+carso_status cso_step_append(cso_program *program, cso_step_list *list, int shape_count, int input_count,
+                             int output_count, cso_step **out);
 void cso_step_retain_parameters(cso_step *step);
 void cso_step_clear(const carso_context *context, cso_step *step);
 /* Returns the tensor's index. */
@@ -94,8 +95,8 @@ carso_status cso_program_add_tensor(cso_program *program, size_t count, bool bat
 /* Whether step may write its only output over the input at this position, where that is not needed any more. */
 bool cso_step_may_replace(const cso_step *step, int position);
 
-/* gradient.c: the backward steps. needs [tensors of the graph's values]: gradients flow to these. seed ports are filled;
- * gradient ports get the tensor that holds the gradient of the value that they name before. */
+/* gradient.c: the backward steps. needs [tensors of the graph's values]: gradients flow to these. seed ports are
+ * filled; gradient ports get the tensor that holds the gradient of the value that they name before. */
 carso_status cso_program_derive(cso_program *program, const bool *needs, bool parameter_gradients);
 /* Whether step has parameters that backward gives gradients to. */
 bool cso_step_trains(const cso_step *step);

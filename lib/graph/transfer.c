@@ -4,17 +4,17 @@
 #include <string.h>
 
 /* out[row][column] = in[column][row] for one image, with a conversion. */
-#define DEFINE_TRANSPOSE(name, from, to)                                                                               \
-    static void name(const void *source, void *destination, size_t rows, size_t columns)                               \
-    {                                                                                                                  \
-        const from *const in = source;                                                                                 \
-        to *const out = destination;                                                                                   \
-                                                                                                                       \
-        for (size_t row = 0; row < rows; row++) {                                                                      \
-            for (size_t column = 0; column < columns; column++) {                                                      \
-                out[row * columns + column] = (to)in[column * rows + row];                                             \
-            }                                                                                                          \
-        }                                                                                                              \
+#define DEFINE_TRANSPOSE(name, from, to)                                                 \
+    static void name(const void *source, void *destination, size_t rows, size_t columns) \
+    {                                                                                    \
+        const from *const in = source;                                                   \
+        to *const out = destination;                                                     \
+                                                                                         \
+        for (size_t row = 0; row < rows; row++) {                                        \
+            for (size_t column = 0; column < columns; column++) {                        \
+                out[row * columns + column] = (to)in[column * rows + row];               \
+            }                                                                            \
+        }                                                                                \
     }
 
 DEFINE_TRANSPOSE(transpose_float_float, float, float)
@@ -70,8 +70,8 @@ void cso_transfer_to_device(const cso_backend *backend, const cso_shape *shape, 
     convert(host, element, device, backend->element, (size_t)batch, pixels, channels);
 }
 
-void cso_transfer_to_host(const cso_backend *backend, const cso_shape *shape, int64_t batch, const void *device, void *host,
-                          cso_element element)
+void cso_transfer_to_host(const cso_backend *backend, const cso_shape *shape, int64_t batch, const void *device,
+                          void *host, cso_element element)
 {
     size_t pixels, channels;
 

@@ -8,7 +8,7 @@
 /* Both sides are host memory and hold batch times shape's elements. */
 void cso_transfer_to_device(const cso_backend *backend, const cso_shape *shape, int64_t batch, const void *host,
                             cso_element element, void *device);
-void cso_transfer_to_host(const cso_backend *backend, const cso_shape *shape, int64_t batch, const void *device, void *host,
-                          cso_element element);
+void cso_transfer_to_host(const cso_backend *backend, const cso_shape *shape, int64_t batch, const void *device,
+                          void *host, cso_element element);
 
 #endif

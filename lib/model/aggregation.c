@@ -67,7 +67,8 @@ static int carso_differences(const double *logits, int draws, int64_t stride, in
     return top;
 }
 
-/* difference[i] = mean_d l_di - mean_d l_dm, to the last bits (Neumaier's summation); m, returned, has the largest mean. */
+/* difference[i] = mean_d l_di - mean_d l_dm, to the last bits (Neumaier's summation); m, returned, has the largest
+ * mean. */
 static int mean_differences(const double *logits, int draws, int64_t stride, int classes, double *difference)
 {
     int top = 0;
@@ -182,8 +183,8 @@ static void aggregate_probability(const double *logits, int draws, int64_t strid
     }
 }
 
-void cso_aggregate(carso_aggregation how, const double *logits, int draws, int64_t draw_stride, int classes, double *log_probability,
-                   double *log_odds, double *scratch)
+void cso_aggregate(carso_aggregation how, const double *logits, int draws, int64_t draw_stride, int classes,
+                   double *log_probability, double *log_odds, double *scratch)
 {
     if (how == CARSO_AGGREGATE_PROBABILITY && classes > 1) {
         aggregate_probability(logits, draws, draw_stride, classes, log_probability, log_odds, scratch);
@@ -211,7 +212,8 @@ void cso_aggregate_log_odds_gradient(const double *logits, int draws, int64_t dr
     for (int d = 0; d < draws; d++) {
         for (int i = 0; i < classes; i++) {
             const double logit = logits[d * draw_stride + i];
-            logit_gradient[d * draw_stride + i] = i == label ? exp(logit) : -exp(logit + (scratch[i] - largest - log_sum));
+            logit_gradient[d * draw_stride + i] =
+                i == label ? exp(logit) : -exp(logit + (scratch[i] - largest - log_sum));
         }
     }
 }

@@ -21,8 +21,8 @@ static carso_status copy_node(cso_graph *copy, const cso_graph *source, const cs
         input[i] = value[node->input[i]];
     const cso_value *output = &source->value[node->output];
     const cso_shape *shape = node->kind == CSO_OP_UNFLATTEN ? &output->shape : NULL;
-    return cso_graph_add_node(copy, node->kind, &attributes, output->name, input, node->input_count, node->parameter, shape,
-                              &value[node->output]);
+    return cso_graph_add_node(copy, node->kind, &attributes, output->name, input, node->input_count, node->parameter,
+                              shape, &value[node->output]);
 }
 
 /* The same graph with constant parameters, in evaluation mode. Names of values are kept, their indices need not be. */
@@ -36,7 +36,8 @@ static carso_status copy_graph(const cso_graph *source, cso_graph **out)
     for (int i = 0; i < source->node_count; i++)
         most_inputs = source->node[i].input_count > most_inputs ? source->node[i].input_count : most_inputs;
     input = cso_allocate(context, (size_t)most_inputs, sizeof *input);
-    carso_status status = value == NULL || input == NULL ? cso_fail_memory(context, "graph") : cso_graph_create(context, &copy);
+    carso_status status =
+        value == NULL || input == NULL ? cso_fail_memory(context, "graph") : cso_graph_create(context, &copy);
     for (int i = 0; status == CARSO_OK && i < source->input_count; i++) {
         const cso_value *from = &source->value[source->input[i]];
         status = cso_graph_add_input(copy, from->name, from->shape, &value[source->input[i]]);
@@ -108,15 +109,16 @@ static carso_status replace_classifier(const carso_model *model, const cso_graph
             status = cso_model_set_classifier(derived, copy, logits, tap, model->tap_count);
         } else {
             cso_graph_destroy(copy);
-            status = cso_fail(context, CARSO_ERROR_INTERNAL, "the new classifier lacks the logits or a tap of the old one");
+            status =
+                cso_fail(context, CARSO_ERROR_INTERNAL, "the new classifier lacks the logits or a tap of the old one");
         }
     }
     cso_release(context, tap);
     return status;
 }
 
-carso_status cso_model_derive(const carso_model *model, const cso_graph *classifier, const cso_purifier *purifier, json_t *provenance,
-                              carso_model **out)
+carso_status cso_model_derive(const carso_model *model, const cso_graph *classifier, const cso_purifier *purifier,
+                              json_t *provenance, carso_model **out)
 {
     carso_model *derived = NULL;
     carso_status status = cso_model_share_classifier(model, &derived);

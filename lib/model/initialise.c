@@ -14,21 +14,23 @@ static uint64_t name_hash(const char *name)
     return hash;
 }
 
-carso_status cso_initial_parameter(carso_context *context, uint64_t seed, const char *name, int rank, const int64_t *dimension,
-                                   int64_t fan_in, float constant, cso_parameter **out)
+carso_status cso_initial_parameter(carso_context *context, uint64_t seed, const char *name, int rank,
+                                   const int64_t *dimension, int64_t fan_in, float constant, cso_parameter **out)
 {
     *out = NULL;
     size_t count = 1;
     for (int i = 0; i < rank; i++) {
         if (dimension[i] < 1 || __builtin_mul_overflow(count, (size_t)dimension[i], &count))
-            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "parameter '%s' has a dimension of %lld or too many elements", name,
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "parameter '%s' has a dimension of %lld or too many elements", name,
                             (long long)dimension[i]);
     }
     float *value = cso_allocate_raw(context, count, sizeof *value);
     if (value == NULL)
         return cso_fail_memory(context, "initial weights");
     if (fan_in > 0) {
-        const cso_random stream = {.seed = seed, .purpose = CSO_PURPOSE_INITIAL_WEIGHTS, .image = name_hash(name), .draw = 0};
+        const cso_random stream = {
+            .seed = seed, .purpose = CSO_PURPOSE_INITIAL_WEIGHTS, .image = name_hash(name), .draw = 0};
         const double bound = 1.0 / sqrt((double)fan_in);
         cso_random_uniform(&stream, 0, count, value);
         for (size_t i = 0; i < count; i++)

@@ -18,8 +18,8 @@ void cso_layers_name(cso_layers *layers, char name[CSO_LAYER_NAME_SIZE], const c
     const int length = vsnprintf(name, CSO_LAYER_NAME_SIZE, format, arguments);
     va_end(arguments);
     if (layers->status == CARSO_OK && (length < 0 || length >= CSO_LAYER_NAME_SIZE))
-        layers->status = cso_fail(layers->context, CARSO_ERROR_INVALID_ARGUMENT, "layer name '%.40s...' is longer than %d bytes", name,
-                                  CSO_LAYER_NAME_SIZE - 1);
+        layers->status = cso_fail(layers->context, CARSO_ERROR_INVALID_ARGUMENT,
+                                  "layer name '%.40s...' is longer than %d bytes", name, CSO_LAYER_NAME_SIZE - 1);
 }
 
 cso_shape cso_layers_shape(const cso_layers *layers, int value)
@@ -36,18 +36,19 @@ int cso_layers_input(cso_layers *layers, const char *name, cso_shape shape)
     return layers->status == CARSO_OK ? value : -1;
 }
 
-static int add_node(cso_layers *layers, cso_op_kind kind, const cso_attributes *attributes, const char *name, const int *input,
-                    int input_count, const int *parameter, const cso_shape *shape)
+static int add_node(cso_layers *layers, cso_op_kind kind, const cso_attributes *attributes, const char *name,
+                    const int *input, int input_count, const int *parameter, const cso_shape *shape)
 {
     int value = -1;
     if (layers->status == CARSO_OK)
-        layers->status = cso_graph_add_node(layers->graph, kind, attributes, name, input, input_count, parameter, shape, &value);
+        layers->status =
+            cso_graph_add_node(layers->graph, kind, attributes, name, input, input_count, parameter, shape, &value);
     return layers->status == CARSO_OK ? value : -1;
 }
 
 /* Index of the new parameter, -1 after a failure. fan_in 0: every element is constant. */
-static int add_parameter(cso_layers *layers, const char *layer, const char *role, int rank, const int64_t *dimension, int64_t fan_in,
-                         float constant)
+static int add_parameter(cso_layers *layers, const char *layer, const char *role, int rank, const int64_t *dimension,
+                         int64_t fan_in, float constant)
 {
     char name[CSO_LAYER_NAME_SIZE];
     cso_layers_name(layers, name, "%s.%s", layer, role);
@@ -57,7 +58,8 @@ static int add_parameter(cso_layers *layers, const char *layer, const char *role
     if (layers->lookup != NULL)
         layers->status = layers->lookup(layers->user, name, rank, dimension, &parameter);
     else
-        layers->status = cso_initial_parameter(layers->context, layers->seed, name, rank, dimension, fan_in, constant, &parameter);
+        layers->status =
+            cso_initial_parameter(layers->context, layers->seed, name, rank, dimension, fan_in, constant, &parameter);
     if (layers->status != CARSO_OK)
         return -1;
     int index = -1;
@@ -66,7 +68,8 @@ static int add_parameter(cso_layers *layers, const char *layer, const char *role
     return layers->status == CARSO_OK ? index : -1;
 }
 
-int cso_layers_standardise(cso_layers *layers, const char *name, int input, int channels, const float *mean, const float *deviation)
+int cso_layers_standardise(cso_layers *layers, const char *name, int input, int channels, const float *mean,
+                           const float *deviation)
 {
     cso_attributes attributes = cso_attributes_default();
     memcpy(attributes.mean, mean, (size_t)channels * sizeof *mean);
@@ -87,8 +90,8 @@ static cso_attributes window_attributes(const cso_window *window)
     return attributes;
 }
 
-static int add_product(cso_layers *layers, cso_op_kind kind, const cso_attributes *attributes, const char *name, const char *layer,
-                       int input, int rank, const int64_t *dimension, int64_t outputs, bool bias)
+static int add_product(cso_layers *layers, cso_op_kind kind, const cso_attributes *attributes, const char *name,
+                       const char *layer, int input, int rank, const int64_t *dimension, int64_t outputs, bool bias)
 {
     /* PyTorch counts the second dimension as a weight's inputs, for transposed convolutions too. */
     int64_t fan_in = 1;
@@ -101,19 +104,23 @@ static int add_product(cso_layers *layers, cso_op_kind kind, const cso_attribute
     return add_node(layers, kind, attributes, name, &input, 1, parameter, NULL);
 }
 
-int cso_layers_convolution(cso_layers *layers, const char *name, int input, int64_t channels, const cso_window *window, bool bias)
+int cso_layers_convolution(cso_layers *layers, const char *name, int input, int64_t channels, const cso_window *window,
+                           bool bias)
 {
     const cso_attributes attributes = window_attributes(window);
-    const int64_t dimension[4] = {channels, cso_layers_shape(layers, input).dimension[0], window->kernel[0], window->kernel[1]};
+    const int64_t dimension[4] = {channels, cso_layers_shape(layers, input).dimension[0], window->kernel[0],
+                                  window->kernel[1]};
     return add_product(layers, CSO_OP_CONVOLUTION, &attributes, name, name, input, 4, dimension, channels, bias);
 }
 
-int cso_layers_transposed_convolution(cso_layers *layers, const char *name, const char *layer, int input, int64_t channels,
-                                      const cso_window *window, bool bias)
+int cso_layers_transposed_convolution(cso_layers *layers, const char *name, const char *layer, int input,
+                                      int64_t channels, const cso_window *window, bool bias)
 {
     const cso_attributes attributes = window_attributes(window);
-    const int64_t dimension[4] = {cso_layers_shape(layers, input).dimension[0], channels, window->kernel[0], window->kernel[1]};
-    return add_product(layers, CSO_OP_TRANSPOSED_CONVOLUTION, &attributes, name, layer, input, 4, dimension, channels, bias);
+    const int64_t dimension[4] = {cso_layers_shape(layers, input).dimension[0], channels, window->kernel[0],
+                                  window->kernel[1]};
+    return add_product(layers, CSO_OP_TRANSPOSED_CONVOLUTION, &attributes, name, layer, input, 4, dimension, channels,
+                       bias);
 }
 
 int cso_layers_linear(cso_layers *layers, const char *name, const char *layer, int input, int64_t features, bool bias)

@@ -31,12 +31,14 @@ void cso_layers_name(cso_layers *layers, char name[CSO_LAYER_NAME_SIZE], const c
     __attribute__((format(printf, 3, 4)));
 
 int cso_layers_input(cso_layers *layers, const char *name, cso_shape shape);
-int cso_layers_standardise(cso_layers *layers, const char *name, int input, int channels, const float *mean, const float *deviation);
+int cso_layers_standardise(cso_layers *layers, const char *name, int input, int channels, const float *mean,
+                           const float *deviation);
 /* Parameters name.weight, and name.bias where bias. */
-int cso_layers_convolution(cso_layers *layers, const char *name, int input, int64_t channels, const cso_window *window, bool bias);
+int cso_layers_convolution(cso_layers *layers, const char *name, int input, int64_t channels, const cso_window *window,
+                           bool bias);
 /* layer: prefix of the parameters' names, which need not be the node's. */
-int cso_layers_transposed_convolution(cso_layers *layers, const char *name, const char *layer, int input, int64_t channels,
-                                      const cso_window *window, bool bias);
+int cso_layers_transposed_convolution(cso_layers *layers, const char *name, const char *layer, int input,
+                                      int64_t channels, const cso_window *window, bool bias);
 int cso_layers_linear(cso_layers *layers, const char *name, const char *layer, int input, int64_t features, bool bias);
 /* Parameters name.weight, .bias, .running_mean, .running_var. */
 int cso_layers_batch_norm(cso_layers *layers, const char *name, int input);

@@ -74,18 +74,21 @@ carso_status cso_model_set_input(carso_model *model, const carso_model_options *
 {
     const carso_context *context = model->context;
     if (options->channels != 1 && options->channels != 3)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%d image channels are neither 1 (gray) nor 3 (colour)", options->channels);
-    if (options->image_height < LEAST_SIDE || options->image_height > LARGEST_SIDE || options->image_width < LEAST_SIDE ||
-        options->image_width > LARGEST_SIDE)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "image size %dx%d (height x width) is not in %d..%d", options->image_height,
-                        options->image_width, LEAST_SIDE, LARGEST_SIDE);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%d image channels are neither 1 (gray) nor 3 (colour)",
+                        options->channels);
+    if (options->image_height < LEAST_SIDE || options->image_height > LARGEST_SIDE ||
+        options->image_width < LEAST_SIDE || options->image_width > LARGEST_SIDE)
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "image size %dx%d (height x width) is not in %d..%d",
+                        options->image_height, options->image_width, LEAST_SIDE, LARGEST_SIDE);
     if (options->classes < 2 || options->classes > CSO_MAX_DIMENSION)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%d classes are not in 2..%d", options->classes, CSO_MAX_DIMENSION);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%d classes are not in 2..%d", options->classes,
+                        CSO_MAX_DIMENSION);
     for (int i = 0; i < options->channels; i++) {
         if (!isfinite(options->mean[i]))
             return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "mean of channel %d is not finite", i);
         if (!isfinite(options->deviation[i]) || options->deviation[i] < 1e-6f || options->deviation[i] > 1e6f)
-            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "deviation %g of channel %d is not in 1e-6..1e6", options->deviation[i], i);
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "deviation %g of channel %d is not in 1e-6..1e6",
+                            options->deviation[i], i);
     }
     model->channels = options->channels;
     model->height = options->image_height;
@@ -118,8 +121,8 @@ carso_status cso_model_set_class_names(carso_model *model, const char *const *na
         } else {
             name = names[i];
             if (name == NULL || strnlen(name, CLASS_NAME_SIZE) == CLASS_NAME_SIZE || !is_text(name))
-                return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "name of class %d is NULL, not UTF-8, or longer than %d bytes", i,
-                                CLASS_NAME_SIZE - 1);
+                return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                                "name of class %d is NULL, not UTF-8, or longer than %d bytes", i, CLASS_NAME_SIZE - 1);
         }
         model->class_name[i] = cso_duplicate_string(context, name);
         if (model->class_name[i] == NULL)

@@ -2,8 +2,8 @@
 /* What a model is, as JSON for people and programs. */
 #include "model/model.h"
 
-/* Adding to an object or array of jansson's takes the value over, on failure too; a value that could not be made counts as
- * a failure. */
+/* Adding to an object or array of jansson's takes the value over, on failure too; a value that could not be made counts
+ * as a failure. */
 static void set(json_t *object, const char *key, json_t *value, bool *failed)
 {
     if (json_object_set_new(object, key, value) != 0)

@@ -38,7 +38,8 @@ static void list_name(name_list *list, const char *name, const char *detail)
 {
     const size_t used = strlen(list->text);
     if (list->count < LISTED_NAMES)
-        snprintf(list->text + used, sizeof list->text - used, "%s%.80s%s", list->count == 0 ? "" : ", ", shown(name), detail);
+        snprintf(list->text + used, sizeof list->text - used, "%s%.80s%s", list->count == 0 ? "" : ", ", shown(name),
+                 detail);
     list->count++;
 }
 
@@ -64,7 +65,9 @@ static carso_status read_json(const model_reader *reader, const char *key, bool 
     *out = NULL;
     const char *text = cso_safetensors_metadata(reader->file, key);
     if (text == NULL)
-        return required ? cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"%s\" is missing", key) : CARSO_OK;
+        return required
+                   ? cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"%s\" is missing", key)
+                   : CARSO_OK;
     snprintf(where, sizeof where, "model file, metadata \"%s\"", key);
     return cso_json_parse(reader->context, text, strlen(text), where, out);
 }
@@ -75,7 +78,8 @@ static carso_status of_file(carso_status status)
     return status == CARSO_ERROR_INVALID_ARGUMENT ? CARSO_ERROR_BAD_FORMAT : status;
 }
 
-static carso_status read_channels(const model_reader *reader, const json_t *input, const char *key, int64_t channels, float *out)
+static carso_status read_channels(const model_reader *reader, const json_t *input, const char *key, int64_t channels,
+                                  float *out)
 {
     const char *where = "model file, metadata \"input\"";
     const json_t *array = NULL;
@@ -83,12 +87,13 @@ static carso_status read_channels(const model_reader *reader, const json_t *inpu
     if (status != CARSO_OK)
         return status;
     if ((int64_t)json_array_size(array) != channels)
-        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" has %zu numbers for %lld channels", where, key,
-                        json_array_size(array), (long long)channels);
+        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" has %zu numbers for %lld channels", where,
+                        key, json_array_size(array), (long long)channels);
     for (int64_t i = 0; i < channels; i++) {
         const json_t *number = json_array_get(array, (size_t)i);
         if (!json_is_number(number))
-            return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" has something else than numbers", where, key);
+            return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" has something else than numbers",
+                            where, key);
         out[i] = (float)json_number_value(number);
     }
     return CARSO_OK;
@@ -103,7 +108,8 @@ static carso_status read_input(const model_reader *reader, carso_model_options *
     if (status == CARSO_OK)
         status = cso_json_integer(reader->context, input, "channels", where, 1, 3, &channels);
     if (status == CARSO_OK && channels == 2)
-        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: 2 channels are neither 1 (gray) nor 3 (colour)", where);
+        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: 2 channels are neither 1 (gray) nor 3 (colour)",
+                          where);
     if (status == CARSO_OK)
         status = cso_json_integer(reader->context, input, "height", where, 1, CSO_MAX_DIMENSION, &height);
     if (status == CARSO_OK)
@@ -121,16 +127,21 @@ static carso_status read_input(const model_reader *reader, carso_model_options *
 
 static void describe_tensor(const cso_tensor *tensor, char *text, size_t size)
 {
-    static const char *const type[] = {
-        [CSO_TENSOR_F32] = "F32", [CSO_TENSOR_F64] = "F64", [CSO_TENSOR_I64] = "I64", [CSO_TENSOR_I32] = "I32", [CSO_TENSOR_U8] = "U8"};
+    static const char *const type[] = {[CSO_TENSOR_F32] = "F32",
+                                       [CSO_TENSOR_F64] = "F64",
+                                       [CSO_TENSOR_I64] = "I64",
+                                       [CSO_TENSOR_I32] = "I32",
+                                       [CSO_TENSOR_U8] = "U8"};
     size_t used = (size_t)snprintf(text, size, "%s [", type[tensor->type]);
     for (int i = 0; i < tensor->rank && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", i == 0 ? "" : ", ", (long long)tensor->dimension[i]);
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%lld", i == 0 ? "" : ", ", (long long)tensor->dimension[i]);
     if (used < size)
         snprintf(text + used, size - used, "]");
 }
 
-static carso_status map_tensor(const model_reader *reader, const cso_tensor *tensor, int rank, const int64_t *dimension, cso_parameter **out)
+static carso_status map_tensor(const model_reader *reader, const cso_tensor *tensor, int rank, const int64_t *dimension,
+                               cso_parameter **out)
 {
     return of_file(cso_parameter_create_mapped(reader->context, rank, dimension, tensor->data, reader->file, out));
 }
@@ -147,8 +158,8 @@ static carso_status find_classifier_parameter(void *user, const char *name, cso_
     if (tensor->type != CSO_TENSOR_F32 || tensor->rank < 1 || tensor->rank > 4 || tensor->count == 0) {
         char found[160];
         describe_tensor(tensor, found, sizeof found);
-        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: tensor '%.200s' is %s; weights are F32 with 1 to 4 dimensions",
-                        full, found);
+        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                        "model file: tensor '%.200s' is %s; weights are F32 with 1 to 4 dimensions", full, found);
     }
     return map_tensor(reader, tensor, tensor->rank, tensor->dimension, out);
 }
@@ -162,11 +173,12 @@ static bool fits(const cso_tensor *tensor, int rank, const int64_t *dimension)
 }
 
 /*
- * A cso_shaped_lookup. To name all that is missing or misshaped, the building goes on with the file's largest tensor in the
- * place of each; the result is thrown away. It stops where not even that is large enough, so that hostile settings make
- * nothing larger than the file.
+ * A cso_shaped_lookup. To name all that is missing or misshaped, the building goes on with the file's largest tensor in
+ * the place of each; the result is thrown away. It stops where not even that is large enough, so that hostile settings
+ * make nothing larger than the file.
  */
-static carso_status find_purifier_parameter(void *user, const char *name, int rank, const int64_t *dimension, cso_parameter **out)
+static carso_status find_purifier_parameter(void *user, const char *name, int rank, const int64_t *dimension,
+                                            cso_parameter **out)
 {
     model_reader *reader = user;
     char full[FULL_NAME_SIZE];
@@ -248,30 +260,36 @@ static carso_status read_graph(model_reader *reader, cso_graph **out)
     return status;
 }
 
-static carso_status find_layer(const model_reader *reader, const cso_graph *graph, const char *name, const char *what, int *out)
+static carso_status find_layer(const model_reader *reader, const cso_graph *graph, const char *name, const char *what,
+                               int *out)
 {
     *out = cso_graph_find_value(graph, name);
     if (*out < 0)
-        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: the graph has no layer '%.200s', which is named as %s", shown(name), what);
+        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                        "model file: the graph has no layer '%.200s', which is named as %s", shown(name), what);
     if (graph->value[*out].producer < 0)
-        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: '%.200s', which is named as %s, is the graph's input and no layer",
-                        name, what);
+        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                        "model file: '%.200s', which is named as %s, is the graph's input and no layer", name, what);
     return CARSO_OK;
 }
 
-static carso_status check_graph(const model_reader *reader, const carso_model_options *options, const cso_graph *graph, int logits)
+static carso_status check_graph(const model_reader *reader, const carso_model_options *options, const cso_graph *graph,
+                                int logits)
 {
     if (graph->input_count != 1)
-        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: the graph has %d inputs, a classifier has 1", graph->input_count);
+        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                        "model file: the graph has %d inputs, a classifier has 1", graph->input_count);
     const cso_shape *image = &graph->value[graph->input[0]].shape, *output = &graph->value[logits].shape;
     if (image->rank != 3 || image->dimension[0] != options->channels || image->dimension[1] != options->image_height ||
         image->dimension[2] != options->image_width)
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
-                        "model file: the graph's input is not the image of %dx%dx%d (channels, height, width) that metadata \"input\" describes",
+                        "model file: the graph's input is not the image of %dx%dx%d (channels, height, width) that "
+                        "metadata \"input\" describes",
                         options->channels, options->image_height, options->image_width);
     if (output->rank != 1 || output->dimension[0] < 2 || output->dimension[0] > CSO_MAX_DIMENSION)
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
-                        "model file: layer '%.200s' has %d dimensions and %lld features; logits have 1 and one feature for each of 2 to %d classes",
+                        "model file: layer '%.200s' has %d dimensions and %lld features; logits have 1 and one feature "
+                        "for each of 2 to %d classes",
                         graph->value[logits].name, output->rank, (long long)output->dimension[0], CSO_MAX_DIMENSION);
     return CARSO_OK;
 }
@@ -284,7 +302,8 @@ static carso_status read_taps(const model_reader *reader, const cso_graph *graph
     carso_status status = read_json(reader, "taps", true, &json);
     const size_t count = json_array_size(json);
     if (status == CARSO_OK && (!json_is_array(json) || count > MAX_TAPS))
-        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"taps\" is not an array of at most %d names", MAX_TAPS);
+        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                          "model file: metadata \"taps\" is not an array of at most %d names", MAX_TAPS);
     if (status == CARSO_OK) {
         tap = cso_allocate(reader->context, count, sizeof *tap);
         if (tap == NULL)
@@ -293,13 +312,15 @@ static carso_status read_taps(const model_reader *reader, const cso_graph *graph
     for (size_t i = 0; i < count && status == CARSO_OK; i++) {
         const char *name = json_string_value(json_array_get(json, i));
         if (name == NULL) {
-            status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"taps\" has something else than names");
+            status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                              "model file: metadata \"taps\" has something else than names");
             break;
         }
         status = find_layer(reader, graph, name, "a tap", &tap[i]);
         for (size_t j = 0; j < i && status == CARSO_OK; j++) {
             if (tap[j] == tap[i])
-                status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: tap '%.200s' is named twice", name);
+                status =
+                    cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: tap '%.200s' is named twice", name);
         }
     }
     json_decref(json);
@@ -321,7 +342,9 @@ static carso_status read_classifier(model_reader *reader, carso_model *model)
     int *tap = NULL, tap_count = 0, logits = -1;
     carso_model_options_init(&options, sizeof options);
     const char *name = cso_safetensors_metadata(reader->file, "logits");
-    carso_status status = name == NULL ? cso_fail(context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"logits\" is missing") : CARSO_OK;
+    carso_status status = name == NULL
+                              ? cso_fail(context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"logits\" is missing")
+                              : CARSO_OK;
     if (status == CARSO_OK)
         status = read_input(reader, &options);
     if (status == CARSO_OK)
@@ -352,7 +375,8 @@ static carso_status read_class_names(const model_reader *reader, carso_model *mo
     if (status != CARSO_OK || json == NULL)
         return status;
     if (!json_is_array(json) || json_array_size(json) != (size_t)model->classes) {
-        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"classes\" is not an array of %d names", model->classes);
+        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                          "model file: metadata \"classes\" is not an array of %d names", model->classes);
         goto done;
     }
     name = cso_allocate(reader->context, (size_t)model->classes, sizeof *name);
@@ -385,7 +409,8 @@ static carso_status read_purifier(model_reader *reader, carso_model *model)
         status = cso_json_integer(reader->context, json, "seed_channels", where, 1, INT32_MAX, &seed_channels);
     const json_t *encoder = json_object_get(json, "encoder");
     if (status == CARSO_OK && !json_is_boolean(encoder))
-        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"encoder\" is missing, or neither true nor false", where);
+        status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                          "%s: \"encoder\" is missing, or neither true nor false", where);
     if (status == CARSO_OK) {
         const carso_purifier_options options = {.struct_size = sizeof options,
                                                 .condition_size = (int32_t)condition_size,
@@ -396,8 +421,8 @@ static carso_status read_purifier(model_reader *reader, carso_model *model)
             if (tensor->type == CSO_TENSOR_F32 && (reader->largest == NULL || tensor->count > reader->largest->count))
                 reader->largest = tensor;
         }
-        status = of_file(cso_purifier_build(reader->context, model, &options, find_purifier_parameter, reader, json_is_true(encoder),
-                                            &model->purifier));
+        status = of_file(cso_purifier_build(reader->context, model, &options, find_purifier_parameter, reader,
+                                            json_is_true(encoder), &model->purifier));
         if (reader->missing.count + reader->wrong.count > 0)
             status = report_tensors(reader);
     }
@@ -425,7 +450,8 @@ static bool is_expected(const carso_model *model, const char *name)
     if (purifier == NULL || !starts_with(name, PURIFIER_PREFIX))
         return false;
     name += strlen(PURIFIER_PREFIX);
-    return has_parameter(purifier->condition, name) || has_parameter(purifier->encoder, name) || has_parameter(purifier->decoder, name);
+    return has_parameter(purifier->condition, name) || has_parameter(purifier->encoder, name) ||
+           has_parameter(purifier->decoder, name);
 }
 
 static carso_status check_unexpected(model_reader *reader, const carso_model *model)
@@ -444,8 +470,8 @@ static carso_status check_values(const carso_context *context, const cso_graph *
         const cso_parameter *parameter = graph->parameter[i].parameter;
         for (size_t j = 0; j < parameter->count; j++) {
             if (!isfinite(parameter->host[j]))
-                return cso_fail(context, CARSO_ERROR_NON_FINITE, "model file: element %zu of tensor '%s%.200s' is %g", j, prefix,
-                                graph->parameter[i].name, (double)parameter->host[j]);
+                return cso_fail(context, CARSO_ERROR_NON_FINITE, "model file: element %zu of tensor '%s%.200s' is %g",
+                                j, prefix, graph->parameter[i].name, (double)parameter->host[j]);
         }
     }
     for (int i = 0; graph != NULL && i < graph->node_count; i++) {
@@ -454,8 +480,9 @@ static carso_status check_values(const carso_context *context, const cso_graph *
         const cso_named_parameter *variance = &graph->parameter[graph->node[i].parameter[3]];
         for (size_t j = 0; j < variance->parameter->count; j++) {
             if (variance->parameter->host[j] < 0.0f)
-                return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "model file: element %zu of tensor '%s%.200s', a variance, is negative: %g", j,
-                                prefix, variance->name, (double)variance->parameter->host[j]);
+                return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
+                                "model file: element %zu of tensor '%s%.200s', a variance, is negative: %g", j, prefix,
+                                variance->name, (double)variance->parameter->host[j]);
         }
     }
     return CARSO_OK;
@@ -479,7 +506,8 @@ static carso_status read_provenance(const model_reader *reader, carso_model *mod
 {
     const carso_status status = read_json(reader, "provenance", false, &model->provenance);
     if (status == CARSO_OK && model->provenance != NULL && !json_is_object(model->provenance))
-        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"provenance\" is not an object");
+        return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
+                        "model file: metadata \"provenance\" is not an object");
     return status;
 }
 
@@ -490,9 +518,11 @@ carso_status cso_model_from_file(carso_context *context, cso_safetensors *file, 
     const char *format = cso_safetensors_metadata(file, "format");
     *out = NULL;
     if (format == NULL)
-        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "not a model file of libcarso: metadata \"format\" is missing");
+        return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
+                        "not a model file of libcarso: metadata \"format\" is missing");
     if (strcmp(format, FORMAT) != 0)
-        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "metadata \"format\" is \"%.40s\"; this release reads \"%s\"", shown(format), FORMAT);
+        return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "metadata \"format\" is \"%.40s\"; this release reads \"%s\"",
+                        shown(format), FORMAT);
     carso_status status = cso_safetensors_check(file);
     if (status == CARSO_OK)
         status = cso_model_allocate(context, &model);

@@ -148,15 +148,17 @@ static size_t parameter_count(const cso_graph *graph)
     return graph == NULL ? 0 : (size_t)graph->parameter_count;
 }
 
-carso_status cso_model_write(const carso_model *model, const char *path, const cso_tensor_write *extra, size_t extra_count,
-                             const char *const *keys, const char *const *values, size_t metadata_count)
+carso_status cso_model_write(const carso_model *model, const char *path, const cso_tensor_write *extra,
+                             size_t extra_count, const char *const *keys, const char *const *values,
+                             size_t metadata_count)
 {
     carso_context *context = model->context;
     const cso_purifier *purifier = model->purifier;
     model_writer writer = {.context = context};
     size_t most = parameter_count(model->classifier) + extra_count;
     if (purifier != NULL)
-        most += parameter_count(purifier->condition) + parameter_count(purifier->encoder) + parameter_count(purifier->decoder);
+        most += parameter_count(purifier->condition) + parameter_count(purifier->encoder) +
+                parameter_count(purifier->decoder);
     writer.tensor = cso_allocate(context, most, sizeof *writer.tensor);
     writer.key = cso_allocate(context, MOST_SETTINGS + metadata_count, sizeof *writer.key);
     writer.value = cso_allocate(context, MOST_SETTINGS + metadata_count, sizeof *writer.value);
@@ -182,7 +184,8 @@ carso_status cso_model_write(const carso_model *model, const char *path, const c
             writer.key[settings] = keys[i];
             writer.value[settings] = values[i];
         }
-        status = cso_safetensors_write(context, path, writer.tensor, writer.tensor_count, writer.key, writer.value, settings);
+        status = cso_safetensors_write(context, path, writer.tensor, writer.tensor_count, writer.key, writer.value,
+                                       settings);
     }
 
     for (size_t i = 0; i < writer.own_count; i++)

@@ -112,7 +112,8 @@ static carso_status create_program(const carso_model *model, cso_model_program w
 {
     if (which >= CSO_PROGRAM_CONDITION && model->purifier == NULL)
         return cso_fail(model->context, CARSO_ERROR_UNSUPPORTED,
-                        "the model has no purifier; add one with carso_model_add_purifier and train it, or load a model that has one");
+                        "the model has no purifier; add one with carso_model_add_purifier and train it, or load a "
+                        "model that has one");
     switch (which) {
     case CSO_PROGRAM_CLASSIFY:
         return create_classify(model, false, out);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The purifier's three networks, for any taps and image: docs/purifier.md, after tables 4, 6 to 11 and 13 of the paper. */
+/* The purifier's networks, for any taps and image: docs/purifier.md, after tables 4, 6 to 11 and 13 of the paper. */
 #include <stdio.h>
 
 #include "model/layers.h"
@@ -13,7 +13,8 @@
 #define SMALL_SIDE 32
 #define LARGE_TAP_SIDE 64
 
-static int convolution_block(cso_layers *layers, const char *prefix, int input, int64_t channels, const cso_window *window)
+static int convolution_block(cso_layers *layers, const char *prefix, int input, int64_t channels,
+                             const cso_window *window)
 {
     char name[CSO_LAYER_NAME_SIZE];
     cso_layers_name(layers, name, "%s.0", prefix);
@@ -119,15 +120,17 @@ static void decoder_sides(int64_t target, int64_t side[DECODER_DOUBLINGS + 1])
         side[i - 1] = halve(side[i]);
 }
 
-/* The paper's 32x32 decoder starts from 3x3 and shrinks 33 to 32 at the end, which the rule for all other sizes does not. */
+/* The paper's 32x32 decoder starts from 3x3 and shrinks 33 to 32 at the end, unlike all other sizes. */
 static bool is_paper_small(const carso_model *model)
 {
     return model->height == 32 && model->width == 32;
 }
 
-static void build_decoder(cso_layers *layers, const carso_model *model, int condition_size, int latent_size, int seed_channels)
+static void build_decoder(cso_layers *layers, const carso_model *model, int condition_size, int latent_size,
+                          int seed_channels)
 {
-    const int64_t channels[DECODER_DOUBLINGS] = {seed_channels, seed_channels / 2, seed_channels / 4, seed_channels / 8};
+    const int64_t channels[DECODER_DOUBLINGS] = {seed_channels, seed_channels / 2, seed_channels / 4,
+                                                 seed_channels / 8};
     const bool paper_small = is_paper_small(model);
     int64_t side[2][DECODER_DOUBLINGS + 1];
     decoder_sides(paper_small ? 33 : model->height, side[0]);
@@ -139,7 +142,8 @@ static void build_decoder(cso_layers *layers, const carso_model *model, int cond
     code[1] = cso_layers_input(layers, "condition", condition);
     const cso_shape seed = {3, {seed_channels, side[0][0], side[1][0]}};
     int value = cso_layers_concatenate(layers, "decoder.0.0", code, 2);
-    value = cso_layers_linear(layers, "decoder.0.1", "decoder.0.1", value, seed.dimension[0] * seed.dimension[1] * seed.dimension[2], true);
+    value = cso_layers_linear(layers, "decoder.0.1", "decoder.0.1", value,
+                              seed.dimension[0] * seed.dimension[1] * seed.dimension[2], true);
     value = cso_layers_leaky_relu(layers, "decoder.0.2", value, SLOPE);
     value = cso_layers_unflatten(layers, "decoder.0.3", value, seed);
 
@@ -161,7 +165,8 @@ static void build_decoder(cso_layers *layers, const carso_model *model, int cond
 }
 
 /* Options with zeros replaced by the defaults of table 13; checked. */
-static carso_status resolve_options(const carso_context *context, const carso_model *model, carso_purifier_options *options)
+static carso_status resolve_options(const carso_context *context, const carso_model *model,
+                                    carso_purifier_options *options)
 {
     const bool large = model->height > SMALL_SIDE || model->width > SMALL_SIDE;
     if (options->condition_size == 0)
@@ -172,16 +177,19 @@ static carso_status resolve_options(const carso_context *context, const carso_mo
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "condition size %d of the purifier is not in 1..%d",
                         options->condition_size, MAX_FEATURES);
     if (options->latent_size < 1 || options->latent_size > MAX_FEATURES)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "latent size %d of the purifier is not in 1..%d", options->latent_size,
-                        MAX_FEATURES);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "latent size %d of the purifier is not in 1..%d",
+                        options->latent_size, MAX_FEATURES);
     if (options->seed_channels < 16 || options->seed_channels > 1024 || options->seed_channels % 8 != 0)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "%d seed channels of the purifier are not a multiple of 8 in 16..1024; the paper has 256", options->seed_channels);
+                        "%d seed channels of the purifier are not a multiple of 8 in 16..1024; the paper has 256",
+                        options->seed_channels);
     if (model->height < SMALLEST_IMAGE || model->width < SMALLEST_IMAGE)
-        return cso_fail(context, CARSO_ERROR_UNSUPPORTED, "a purifier needs images of at least %dx%d, this model's have %dx%d",
-                        SMALLEST_IMAGE, SMALLEST_IMAGE, model->height, model->width);
+        return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
+                        "a purifier needs images of at least %dx%d, this model's have %dx%d", SMALLEST_IMAGE,
+                        SMALLEST_IMAGE, model->height, model->width);
     if (model->tap_count < 1)
-        return cso_fail(context, CARSO_ERROR_UNSUPPORTED, "the model names no taps, so that a purifier would have no input");
+        return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
+                        "the model names no taps, so that a purifier would have no input");
     return CARSO_OK;
 }
 

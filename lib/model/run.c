@@ -84,8 +84,8 @@ static carso_status report_progress(const cso_run *run, double images_done)
 }
 
 /* Images first .. first + count - 1, in place or through buffer. */
-static carso_status fetch_images(const carso_model *model, const cso_run *run, int64_t first, int64_t count, float *buffer,
-                                 const void **out)
+static carso_status fetch_images(const carso_model *model, const cso_run *run, int64_t first, int64_t count,
+                                 float *buffer, const void **out)
 {
     if (run->images) {
         *out = (const char *)run->images + (size_t)first * image_elements(model) * element_size(run->element);
@@ -95,7 +95,8 @@ static carso_status fetch_images(const carso_model *model, const cso_run *run, i
     return run->source(run->source_user, first, count, buffer);
 }
 
-/* Divides each image's share of gradient [draws][count][classes] by a power of two that brings its largest element to [0.5, 1). */
+/* Divides each image's share of gradient [draws][count][classes] by a power of two that brings its largest element to
+ * [0.5, 1). */
 static void scale_logit_gradient(double *gradient, int64_t draws, int64_t count, int64_t classes, int32_t *exponent)
 {
     for (int64_t i = 0; i < count; i++) {
@@ -119,7 +120,8 @@ static void scale_logit_gradient(double *gradient, int64_t draws, int64_t count,
 }
 
 /* Hands out the exponents, or multiplies them back into the gradient of images first .. first + count - 1. */
-static void finish_gradient(const carso_model *model, const cso_run *run, int64_t first, int64_t count, const int32_t *exponent)
+static void finish_gradient(const carso_model *model, const cso_run *run, int64_t first, int64_t count,
+                            const int32_t *exponent)
 {
     if (run->gradient_exponent) {
         memcpy(run->gradient_exponent + first, exponent, (size_t)count * sizeof *exponent);
@@ -175,7 +177,8 @@ carso_status cso_run_classifier(carso_model *model, const cso_run *run)
     carso_status status = check_run(model, run, false);
     if (status != CARSO_OK || run->count <= 0)
         return status;
-    status = stage_open(model, run->gradient ? CSO_PROGRAM_CLASSIFY_GRADIENT : CSO_PROGRAM_CLASSIFY, 1, CSO_RUN_IMAGES, &classify);
+    status = stage_open(model, run->gradient ? CSO_PROGRAM_CLASSIFY_GRADIENT : CSO_PROGRAM_CLASSIFY, 1, CSO_RUN_IMAGES,
+                        &classify);
     if (status != CARSO_OK)
         return status;
     const int64_t chunk = smaller(run->count, smaller(classify.limit, host_limit(model, size * sizeof(double))));
@@ -200,15 +203,16 @@ carso_status cso_run_classifier(carso_model *model, const cso_run *run)
             break;
         if (run->logits)
             memcpy(run->logits + first * classes, logits, (size_t)(count * classes) * sizeof *logits);
-        if (run->function &&
-            (status = run->function(run->user, first, count, 1, (int)classes, logits, run->losses ? run->losses + first : NULL,
-                                    run->gradient ? logit_gradient : NULL)) != CARSO_OK)
+        if (run->function && (status = run->function(run->user, first, count, 1, (int)classes, logits,
+                                                     run->losses ? run->losses + first : NULL,
+                                                     run->gradient ? logit_gradient : NULL)) != CARSO_OK)
             break;
         if (run->gradient) {
             scale_logit_gradient(logit_gradient, 1, count, classes, exponent);
             if ((status = cso_plan_write_gradient(classify.plan, 0, logit_gradient, CSO_F64)) != CARSO_OK ||
                 (status = cso_plan_backward(classify.plan)) != CARSO_OK ||
-                (status = cso_plan_read_gradient(classify.plan, 0, gradient_at(model, run, first), run->element)) != CARSO_OK)
+                (status = cso_plan_read_gradient(classify.plan, 0, gradient_at(model, run, first), run->element)) !=
+                    CARSO_OK)
                 break;
             finish_gradient(model, run, first, count, exponent);
         }
@@ -224,24 +228,25 @@ done:
     return status;
 }
 
-/* A run of the defence, part by part: a part is some images with all their draws, computed in slices of (draw, image) pairs. */
+/* A run of the defence, part by part: a part is some images with all their draws, computed in slices of (draw, image)
+ * pairs. */
 typedef struct defence {
     carso_model *model;
     const cso_run *run;
     bool purify_only;
     stage condition, draw;
-    int64_t images, pairs;  /* of a full part, of a full slice */
+    int64_t images, pairs; /* of a full part, of a full slice */
     size_t image_size, condition_size, latent_size;
     int64_t classes;
-    float *part_image;         /* [images][C][H][W], where images come from a source */
-    double *part_condition;    /* [images][condition] */
+    float *part_image;      /* [images][C][H][W], where images come from a source */
+    double *part_condition; /* [images][condition] */
     double *part_condition_gradient;
-    double *part_logits;       /* [draws][images][classes] */
+    double *part_logits; /* [draws][images][classes] */
     double *part_logit_gradient;
-    int32_t *part_exponent;    /* [images] */
-    void *slice_latent;        /* [pairs][latent], float, or double where given outright */
-    double *slice_condition;   /* [pairs][condition], and its gradient */
-    void *slice_image;         /* [pairs][C][H][W] */
+    int32_t *part_exponent;  /* [images] */
+    void *slice_latent;      /* [pairs][latent], float, or double where given outright */
+    double *slice_condition; /* [pairs][condition], and its gradient */
+    void *slice_image;       /* [pairs][C][H][W] */
 } defence;
 
 static void defence_close(defence *work)
@@ -265,11 +270,14 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     const carso_context *const context = model->context;
     const bool gradient = run->gradient != NULL;
     *work = (defence){.model = model, .run = run, .purify_only = purify_only};
-    carso_status status = stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION, 2, CSO_RUN_IMAGES,
-                                     &work->condition);
+    carso_status status = stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION, 2,
+                                     CSO_RUN_IMAGES, &work->condition);
     if (status == CARSO_OK)
-        status = stage_open(model, purify_only ? CSO_PROGRAM_PURIFY : gradient ? CSO_PROGRAM_DRAW_GRADIENT : CSO_PROGRAM_DRAW, 2,
-                            CSO_RUN_PAIRS, &work->draw);
+        status = stage_open(model,
+                            purify_only ? CSO_PROGRAM_PURIFY
+                            : gradient  ? CSO_PROGRAM_DRAW_GRADIENT
+                                        : CSO_PROGRAM_DRAW,
+                            2, CSO_RUN_PAIRS, &work->draw);
     if (status != CARSO_OK)
         return status;
 
@@ -280,9 +288,11 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     work->pairs = work->draw.limit;
     if (run->reconstructions)
         work->pairs = smaller(work->pairs, host_limit(model, work->image_size * sizeof(double)));
-    work->images = smaller(run->count, smaller(work->condition.limit, host_limit(model, work->image_size * sizeof(double))));
+    work->images =
+        smaller(run->count, smaller(work->condition.limit, host_limit(model, work->image_size * sizeof(double))));
     if (!purify_only)
-        work->images = smaller(work->images, host_limit(model, (size_t)run->draws * (size_t)work->classes * sizeof(double)));
+        work->images =
+            smaller(work->images, host_limit(model, (size_t)run->draws * (size_t)work->classes * sizeof(double)));
     /* A part whose pairs fit in one slice needs no second forward pass before its backward one. */
     if (gradient)
         work->images = smaller(work->images, larger(1, work->pairs / run->draws));
@@ -290,7 +300,8 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
 
     const size_t images = (size_t)work->images, pairs = (size_t)work->pairs, draws = (size_t)run->draws;
     const size_t row = (size_t)work->classes * sizeof(double);
-    const size_t logit_rows = purify_only ? 0 : draws * images; /* no overflow: draws is an int, images at most CSO_RUN_IMAGES */
+    const size_t logit_rows =
+        purify_only ? 0 : draws * images; /* no overflow: draws is an int, images at most CSO_RUN_IMAGES */
     work->part_image = cso_allocate(context, run->images ? 0 : images, work->image_size * sizeof(float));
     work->part_condition = cso_allocate(context, images, work->condition_size * sizeof(double));
     work->part_condition_gradient = cso_allocate(context, gradient ? images : 0, work->condition_size * sizeof(double));
@@ -299,15 +310,17 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     work->part_exponent = cso_allocate(context, images, sizeof(int32_t));
     work->slice_latent = cso_allocate(context, pairs, work->latent_size * sizeof(double));
     work->slice_condition = cso_allocate(context, pairs, work->condition_size * sizeof(double));
-    work->slice_image = cso_allocate(context, run->reconstructions ? pairs : 0, work->image_size * element_size(run->element));
+    work->slice_image =
+        cso_allocate(context, run->reconstructions ? pairs : 0, work->image_size * element_size(run->element));
     if (!work->part_image || !work->part_condition || !work->part_condition_gradient || !work->part_logits ||
-        !work->part_logit_gradient || !work->part_exponent || !work->slice_latent || !work->slice_condition || !work->slice_image)
+        !work->part_logit_gradient || !work->part_exponent || !work->slice_latent || !work->slice_condition ||
+        !work->slice_image)
         return cso_fail_memory(context, "latents and logits");
     return CARSO_OK;
 }
 
-/* Latents and conditions of pairs start .. start + count - 1 of the part that begins at image first and has images images;
- * pair p is draw p / images of image p % images. Then forward. */
+/* Latents and conditions of pairs start .. start + count - 1 of the part that begins at image first and has images
+ * images; pair p is draw p / images of image p % images. Then forward. */
 static carso_status slice_forward(defence *work, int64_t first, int64_t images, int64_t start, int64_t count)
 {
     const cso_run *const run = work->run;
@@ -320,8 +333,10 @@ static carso_status slice_forward(defence *work, int64_t first, int64_t images, 
                    run->latents + (size_t)(draw * run->count + first + image) * work->latent_size,
                    work->latent_size * sizeof(double));
         } else {
-            const cso_random stream = {run->seed, run->purpose, run->image_index[first + image], run->first_draw + (uint32_t)draw};
-            cso_random_normal(&stream, 0, work->latent_size, (float *)work->slice_latent + (size_t)p * work->latent_size);
+            const cso_random stream = {run->seed, run->purpose, run->image_index[first + image],
+                                       run->first_draw + (uint32_t)draw};
+            cso_random_normal(&stream, 0, work->latent_size,
+                              (float *)work->slice_latent + (size_t)p * work->latent_size);
         }
     }
     carso_status status = stage_plan(&work->draw, count);
@@ -357,7 +372,8 @@ static carso_status slice_read(defence *work, int64_t first, int64_t images, int
 /* After slice_forward: adds the slice's d loss / d condition, summed over draws in double. */
 static carso_status slice_backward(defence *work, int64_t images, int64_t start, int64_t count)
 {
-    carso_status status = cso_plan_write_gradient(work->draw.plan, 0, work->part_logit_gradient + start * work->classes, CSO_F64);
+    carso_status status =
+        cso_plan_write_gradient(work->draw.plan, 0, work->part_logit_gradient + start * work->classes, CSO_F64);
     if (status == CARSO_OK)
         status = cso_plan_backward(work->draw.plan);
     if (status == CARSO_OK)
@@ -422,17 +438,19 @@ static carso_status run_part(defence *work, int64_t first, int64_t images)
         if (status == CARSO_OK)
             status = slice_read(work, first, images, start, count);
         if (status == CARSO_OK && start + count < total)
-            status = report_progress(run, (double)first + share * (double)images * (double)(start + count) / (double)total);
+            status =
+                report_progress(run, (double)first + share * (double)images * (double)(start + count) / (double)total);
         if (status != CARSO_OK)
             return status;
     }
     if (run->logits)
         for (int64_t d = 0; d < run->draws; d++)
-            memcpy(run->logits + (d * run->count + first) * work->classes, work->part_logits + d * images * work->classes,
-                   (size_t)(images * work->classes) * sizeof(double));
+            memcpy(run->logits + (d * run->count + first) * work->classes,
+                   work->part_logits + d * images * work->classes, (size_t)(images * work->classes) * sizeof(double));
     if (run->function)
-        status = run->function(run->user, first, images, run->draws, (int)work->classes, work->part_logits,
-                               run->losses ? run->losses + first : NULL, run->gradient ? work->part_logit_gradient : NULL);
+        status =
+            run->function(run->user, first, images, run->draws, (int)work->classes, work->part_logits,
+                          run->losses ? run->losses + first : NULL, run->gradient ? work->part_logit_gradient : NULL);
     if (status == CARSO_OK && run->gradient)
         status = part_backward(work, first, images, last_start);
     if (status == CARSO_OK)

@@ -9,8 +9,8 @@
 #define WIDE_RESNET_USUAL_WIDTH 10
 #define WIDE_RESNET_MAX_WIDTH 64
 
-/* A 3x3 convolution with stride 2 halves a side, rounding up as its 1x1 shortcut does. For even sides, the paper's case,
- * that means padding at the right and the bottom only. */
+/* A 3x3 convolution with stride 2 halves a side, rounding up as its 1x1 shortcut does. For even sides, the paper's
+ * case, that means padding at the right and the bottom only. */
 static cso_window block_window(cso_shape shape, int32_t stride)
 {
     cso_window window = cso_window_square(3, stride, 1);
@@ -24,7 +24,8 @@ typedef struct tap_list {
     int count;
 } tap_list;
 
-static int add_block(cso_layers *layers, int group, int block, int input, int64_t channels, int32_t stride, tap_list *taps)
+static int add_block(cso_layers *layers, int group, int block, int input, int64_t channels, int32_t stride,
+                     tap_list *taps)
 {
     char prefix[CSO_LAYER_NAME_SIZE / 2], name[CSO_LAYER_NAME_SIZE];
     snprintf(prefix, sizeof prefix, "layer.%d.block.%d", group, block);
@@ -62,9 +63,11 @@ carso_status cso_wide_resnet_build(carso_context *context, const carso_model_opt
     const int32_t depth = options->depth, width = options->width == 0 ? WIDE_RESNET_USUAL_WIDTH : options->width;
     if (depth < 10 || depth > WIDE_RESNET_MAX_DEPTH || (depth - 4) % 6 != 0)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "depth %d of the WideResNet is not 6n + 4 in 10..%d; 10, 16, 22, 28 and 34 are usual", depth, WIDE_RESNET_MAX_DEPTH);
+                        "depth %d of the WideResNet is not 6n + 4 in 10..%d; 10, 16, 22, 28 and 34 are usual", depth,
+                        WIDE_RESNET_MAX_DEPTH);
     if (width < 1 || width > WIDE_RESNET_MAX_WIDTH)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "width %d of the WideResNet is not in 0..%d", width, WIDE_RESNET_MAX_WIDTH);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "width %d of the WideResNet is not in 0..%d", width,
+                        WIDE_RESNET_MAX_WIDTH);
 
     const int blocks = (depth - 4) / 6;
     tap_list taps = {NULL, 0};
@@ -81,7 +84,8 @@ carso_status cso_wide_resnet_build(carso_context *context, const carso_model_opt
     value = cso_layers_convolution(&layers, "init_conv", value, 16, &window, false);
     for (int group = 0; group < WIDE_RESNET_GROUPS; group++) {
         for (int block = 0; block < blocks; block++)
-            value = add_block(&layers, group, block, value, (int64_t)(16 << group) * width, group > 0 && block == 0 ? 2 : 1, &taps);
+            value = add_block(&layers, group, block, value, (int64_t)(16 << group) * width,
+                              group > 0 && block == 0 ? 2 : 1, &taps);
     }
     value = cso_layers_batch_norm(&layers, "batchnorm", value);
     value = cso_layers_plain(&layers, CSO_OP_SILU, "act", value);

@@ -90,12 +90,14 @@ void check_in_place(suite *it, const expectation *expected)
     if (!trial_is_pointwise(trial) || !run(it, it->tested, trial, &options, "in place", &apart)) {
         return;
     }
+    const bool sum = trial->op.input_count == 2;
     for (int i = 0; i < trial->op.input_count; i++) {
         outcome together;
         options.in_place = i;
-        options.backward_in_place = trial->op.input_count == 1;
+        options.backward_in_place = true;
+        options.unwanted = sum ? 2U - (unsigned)i : 0; /* dx over dy: then it must be the only one */
         if (run(it, it->tested, trial, &options, "in place", &together)) {
-            suite_same(it, trial, "in place", &apart, &together, NULL);
+            suite_same(it, trial, "in place", &apart, &together, sum ? (i == 0 ? "dx1" : "dx0") : NULL);
         }
         outcome_clear(&together);
     }

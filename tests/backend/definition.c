@@ -244,7 +244,43 @@ static void define_running(const op_trial *it, outcome *out)
     }
 }
 
-void define_forward(const op_trial *it, outcome *out)
+static void define_rectifier_gradient(const op_trial *it, outcome *out)
+{
+    const double slope = (double)it->op.attributes.slope;
+    outcome_part *gradient = add_part(out, "dx0", trial_source_count(it, 0));
+    for (size_t i = 0; i < gradient->count; i++) {
+        gradient->value[i] = it->gradient[i] * (it->source[0][i] > 0 ? 1 : slope);
+    }
+}
+
+/* For every output, the first element of its window that no other of the window exceeds; a NaN before all. */
+static void define_maximum_gradient(const op_trial *it, outcome *out)
+{
+    const cso_attributes *a = &it->op.attributes;
+    const int64_t height = it->shape[0].dimension[1];
+    const int64_t width = it->shape[0].dimension[2];
+    const int64_t small_width = it->op.output.dimension[2];
+    const int64_t small = it->op.output.dimension[1] * small_width;
+    outcome_part *gradient = add_part(out, "dx0", trial_source_count(it, 0));
+    for (int64_t k = 0; k < (int64_t)trial_output_count(it); k++) {
+        const int64_t plane = k / small * height * width;
+        const long double best = pooled(it, (position){k / small / it->shape[0].dimension[0], k / small % it->shape[0].dimension[0],
+                                                       k % small / small_width, k % small_width});
+        bool found = false;
+        for (int64_t i = 0; i < (int64_t)a->kernel[0] * a->kernel[1] && !found; i++) {
+            const int64_t h = k % small / small_width * a->stride[0] - a->pad_begin[0] + i / a->kernel[1];
+            const int64_t w = k % small_width * a->stride[1] - a->pad_begin[1] + i % a->kernel[1];
+            if (h < 0 || w < 0 || h >= height || w >= width) {
+                continue;
+            }
+            const long double x = (long double)it->source[0][plane + h * width + w];
+            found = x == best || (isnan(x) && isnan(best));
+            gradient->value[plane + h * width + w] += found ? it->gradient[k] : 0;
+        }
+    }
+}
+
+void define_results(const op_trial *it, outcome *out)
 {
     const cso_shape *shape = &it->op.output;
     const int64_t width = shape->rank == 3 ? shape->dimension[2] : 1;
@@ -267,4 +303,16 @@ void define_forward(const op_trial *it, outcome *out)
     if (it->op.attributes.training) {
         define_running(it, out);
     }
+    if (it->op.kind == CSO_OP_RELU || it->op.kind == CSO_OP_LEAKY_RELU) {
+        define_rectifier_gradient(it, out);
+    }
+    if (it->op.kind == CSO_OP_MAX_POOL) {
+        define_maximum_gradient(it, out);
+    }
+}
+
+bool definition_is_affordable(const op_trial *it)
+{
+    const bool spatial = it->op.kind == CSO_OP_CONVOLUTION || it->op.kind == CSO_OP_TRANSPOSED_CONVOLUTION;
+    return !spatial || trial_output_count(it) * it->parameter[0].count < 300U * 1000 * 1000;
 }

@@ -5,7 +5,10 @@
 
 #include "session.h"
 
-/* The parts of a forward run. The reference in double is compared with it. */
-void define_forward(const op_trial *it, outcome *out);
+/* The parts of a forward run, and the gradient to the input where the operation chooses: ReLU at 0, the maximum of a
+ * window. The reference in double is compared with it. */
+void define_results(const op_trial *it, outcome *out);
+/* Whether that is quick enough. */
+bool definition_is_affordable(const op_trial *it);
 
 #endif

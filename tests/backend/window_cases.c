@@ -30,6 +30,8 @@ static const geometry convolutions[] = {
     {1, 32, 64, 8, 8, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .groups = 4, .dilation = {2, 2}},
     {3, 32, 64, 16, 16, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {1, 64, 64, 8, 8, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
+    {4, 64, 128, 16, 16, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
+    {5, 16, 160, 14, 14, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {2, 1, 16, 28, 28, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {1, 3, 17, 15, 17, .kernel = {7, 7}, .stride = {2, 2}, .pad_begin = {3, 3}, .pad_end = {3, 3}},
     {2, 17, 3, 1, 1, .kernel = {1, 1}},
@@ -59,6 +61,8 @@ static const geometry transposed_convolutions[] = {
     {1, 32, 16, 9, 7, .kernel = {5, 5}, .stride = {2, 2}, .pad_begin = {2, 2}, .pad_end = {2, 2}, .output_padding = {1, 0}},
     {1, 3, 5, 2, 2, .kernel = {5, 5}, .pad_begin = {2, 2}, .pad_end = {1, 3}},
     {1, 1, 1, 7, 7, .kernel = {3, 3}, .stride = {2, 2}},
+    {2, 64, 96, 5, 5, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
+    {5, 32, 3, 14, 14, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .output_padding = {1, 1}},
 };
 
 /* Padding is under the kernel, so that no window is all padding. */

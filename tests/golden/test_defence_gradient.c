@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The whole defence's gradient to the image, in double, against central differences. The small CNN has ReLUs: a difference
- * quotient across a kink is off, so that each is taken with two steps and counts only where the two agree, which nearly all
- * must.
+ * The whole defence's gradient to the image, in double, against central differences. The small CNN has ReLUs: a
+ * difference quotient across a kink is off, so that each is taken with two steps and counts only where the two agree,
+ * which nearly all must.
  */
 #include <check.h>
 #include <math.h>
@@ -17,7 +17,7 @@
 #define PIXELS (SIDE * SIDE)
 #define CLASSES 5
 #define DRAWS 3
-#define PROBES 40
+#define PROBES 24
 #define TOLERANCE 1e-6 /* relative to the gradient's largest element; some 2e-9 is what is met */
 #define STEP 1e-4
 #define WEIGHT_SCALE 2.0f
@@ -38,8 +38,8 @@ static void require(const carso_context *context, carso_status status, const cha
 }
 
 /*
- * A trainable copy whose signals and gradients keep their size from layer to layer, which they do not with initial weights,
- * and whose biases and running statistics are as irregular as a trained model's.
+ * A trainable copy whose signals and gradients keep their size from layer to layer, which they do not with initial
+ * weights, and whose biases and running statistics are as irregular as a trained model's.
  */
 static cso_graph *disturbed(const cso_graph *graph, uint64_t seed)
 {
@@ -123,9 +123,17 @@ static double evaluate(const defence_case *defence, carso_loss loss, double *gra
     static const uint64_t image_index[1] = {11};
     double value = NAN;
     cso_loss_request request = {.loss = loss, .labels = &defence->label, .context = defence->context};
-    const cso_run run = {.images = defence->image, .element = CSO_F64, .count = 1, .draws = DRAWS, .seed = 8,
-                         .purpose = CSO_PURPOSE_LATENT, .image_index = image_index, .function = cso_loss_function, .user = &request,
-                         .losses = &value, .gradient = gradient};
+    const cso_run run = {.images = defence->image,
+                         .element = CSO_F64,
+                         .count = 1,
+                         .draws = DRAWS,
+                         .seed = 8,
+                         .purpose = CSO_PURPOSE_LATENT,
+                         .image_index = image_index,
+                         .function = cso_loss_function,
+                         .user = &request,
+                         .losses = &value,
+                         .gradient = gradient};
     require(defence->context, cso_run_defence(defence->model, &run), "cso_run_defence");
     return value;
 }
@@ -141,7 +149,8 @@ static double difference_quotient(defence_case *defence, carso_loss loss, int pi
     return (above - below) / (2.0 * step);
 }
 
-static const carso_loss losses[] = {CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_PROBABILITY_CROSS_ENTROPY, CARSO_LOSS_LOG_ODDS};
+static const carso_loss losses[] = {CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_PROBABILITY_CROSS_ENTROPY,
+                                    CARSO_LOSS_LOG_ODDS};
 
 START_TEST(test_defence)
 {
@@ -166,7 +175,8 @@ START_TEST(test_defence)
             continue;
         smooth++;
         ck_assert_msg(fabs(quotient - gradient[pixel]) <= TOLERANCE * largest,
-                      "pixel %d: gradient %.12g, difference quotient %.12g, largest %g", pixel, gradient[pixel], quotient, largest);
+                      "pixel %d: gradient %.12g, difference quotient %.12g, largest %g", pixel, gradient[pixel],
+                      quotient, largest);
     }
     ck_assert_msg(smooth >= 3 * PROBES / 4, "only %d of %d pixels were far from kinks", smooth, PROBES);
     tear_down(&defence);
@@ -190,7 +200,7 @@ int main(void)
 {
     Suite *suite = suite_create("defence gradient");
     TCase *tcase = tcase_create("finite differences");
-    tcase_set_timeout(tcase, 120);
+    tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, test_defence, 0, (int)(sizeof losses / sizeof *losses));
     tcase_add_test(tcase, test_same_draws_same_bits);
     suite_add_tcase(suite, tcase);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * WideResNet-10-1 and its purifier at 32x32 and 64x64 against the tensors that make.py took from PyTorch, on every backend of
- * the build. PyTorch computes in float32; tolerances, relative to the largest element of a tensor, are its rounding after
- * some twenty layers, for gradients a decade more.
+ * WideResNet-10-1 and its purifier at 32x32 and 64x64 against the tensors that make.py took from PyTorch, on every
+ * backend of the build. PyTorch computes in float32; tolerances, relative to the largest element of a tensor, are its
+ * rounding after some twenty layers, for gradients a decade more.
  */
 #include <check.h>
 #include <math.h>
@@ -110,7 +110,8 @@ static carso_model *build_defence(carso_context *context, int size)
 
     cso_safetensors *values = open_file(context, size, "purifier");
     cso_purifier purifier = *random->purifier;
-    const int parameters = purifier.condition->parameter_count + purifier.encoder->parameter_count + purifier.decoder->parameter_count;
+    const int parameters =
+        purifier.condition->parameter_count + purifier.encoder->parameter_count + purifier.decoder->parameter_count;
     ck_assert_int_eq((int)cso_safetensors_count(values), parameters);
     purifier.condition = assigned(random->purifier->condition, values);
     purifier.encoder = assigned(random->purifier->encoder, values);
@@ -149,7 +150,8 @@ static bool set_up(golden_case *fixture, int number)
     fixture->golden = open_file(fixture->context, fixture->size, "golden");
     const char *strides = cso_safetensors_metadata(fixture->golden, "strides");
     ck_assert_ptr_nonnull(strides);
-    require(fixture->context, cso_json_parse(fixture->context, strides, strlen(strides), "strides", &fixture->strides), "strides");
+    require(fixture->context, cso_json_parse(fixture->context, strides, strlen(strides), "strides", &fixture->strides),
+            "strides");
     const cso_tensor *labels = golden_tensor(fixture, "labels");
     ck_assert_uint_eq(labels->count, BATCH);
     for (int i = 0; i < BATCH; i++)
@@ -174,17 +176,20 @@ static void compare(const golden_case *fixture, const char *name, const double *
     double largest = 0.0, error = 0.0;
     ck_assert_uint_eq(golden->count, (count + stride - 1) / stride);
     for (size_t i = 0; i < golden->count; i++) {
-        const double expected = golden->type == CSO_TENSOR_F64 ? ((const double *)golden->data)[i] : (double)((const float *)golden->data)[i];
+        const double expected = golden->type == CSO_TENSOR_F64 ? ((const double *)golden->data)[i]
+                                                               : (double)((const float *)golden->data)[i];
         const double difference = fabs(expected - actual[i * stride]);
         largest = fmax(largest, fabs(expected));
         if (!(difference <= error)) /* NaN included */
             error = difference;
     }
     if (getenv("CARSO_TEST_VERBOSE") != NULL)
-        printf("%s %d %s: %.2e of %.2e\n", carso_context_backend(fixture->context), fixture->size, name, error / largest, tolerance);
+        printf("%s %d %s: %.2e of %.2e\n", carso_context_backend(fixture->context), fixture->size, name,
+               error / largest, tolerance);
     ck_assert_msg(largest > 0.0, "%s is all zero", name);
-    ck_assert_msg(error <= tolerance * largest, "%s, %dx%d, %s: error %g of %g", carso_context_backend(fixture->context), fixture->size,
-                  fixture->size, name, error / largest, tolerance);
+    ck_assert_msg(error <= tolerance * largest, "%s, %dx%d, %s: error %g of %g",
+                  carso_context_backend(fixture->context), fixture->size, fixture->size, name, error / largest,
+                  tolerance);
 }
 
 static double *numbers(size_t count)
@@ -212,7 +217,8 @@ static void compare_taps(golden_case *fixture)
     const cso_program_request request = {.output = model->tap, .output_count = model->tap_count};
     require(fixture->context, cso_program_create(graph, &request, &program), "cso_program_create");
     require(fixture->context, cso_program_acquire(program, BATCH, &plan), "cso_program_acquire");
-    require(fixture->context, cso_plan_write(plan, 0, golden_tensor(fixture, "input")->data, CSO_F32), "cso_plan_write");
+    require(fixture->context, cso_plan_write(plan, 0, golden_tensor(fixture, "input")->data, CSO_F32),
+            "cso_plan_write");
     require(fixture->context, cso_plan_forward(plan), "cso_plan_forward");
     ck_assert_int_eq(model->tap_count, 8);
     for (int i = 0; i < model->tap_count; i++) {
@@ -234,16 +240,19 @@ static void compare_condition(golden_case *fixture)
     cso_program *program = NULL;
     cso_plan *plan = NULL;
     double actual[BATCH * CONDITION];
-    require(fixture->context, cso_model_get_program(fixture->model, CSO_PROGRAM_CONDITION, &program), "cso_model_get_program");
+    require(fixture->context, cso_model_get_program(fixture->model, CSO_PROGRAM_CONDITION, &program),
+            "cso_model_get_program");
     require(fixture->context, cso_program_acquire(program, BATCH, &plan), "cso_program_acquire");
-    require(fixture->context, cso_plan_write(plan, 0, golden_tensor(fixture, "input")->data, CSO_F32), "cso_plan_write");
+    require(fixture->context, cso_plan_write(plan, 0, golden_tensor(fixture, "input")->data, CSO_F32),
+            "cso_plan_write");
     require(fixture->context, cso_plan_forward(plan), "cso_plan_forward");
     require(fixture->context, cso_plan_read(plan, 0, actual, CSO_F64), "cso_plan_read");
     compare(fixture, "condition", actual, BATCH * CONDITION, FORWARD_TOLERANCE);
     cso_plan_release(plan);
 }
 
-static void compare_aggregation(const golden_case *fixture, const double *logits, carso_aggregation how, const char *name)
+static void compare_aggregation(const golden_case *fixture, const double *logits, carso_aggregation how,
+                                const char *name)
 {
     double probability[BATCH * CLASSES], scratch[CSO_AGGREGATE_SCRATCH(CLASSES)];
     for (int i = 0; i < BATCH; i++) {
@@ -269,7 +278,8 @@ START_TEST(test_forward)
     compare_taps(&fixture);
     compare_condition(&fixture);
 
-    cso_run run = {.images = images, .element = CSO_F64, .count = BATCH, .draws = 1, .image_index = image_index, .logits = logits};
+    cso_run run = {
+        .images = images, .element = CSO_F64, .count = BATCH, .draws = 1, .image_index = image_index, .logits = logits};
     require(fixture.context, cso_run_classifier(fixture.model, &run), "cso_run_classifier");
     compare(&fixture, "classifier_logits", logits, BATCH * CLASSES, FORWARD_TOLERANCE);
 
@@ -304,8 +314,14 @@ START_TEST(test_input_gradients)
     double *images = to_double(golden_tensor(&fixture, "input"));
     double *gradient = numbers(BATCH * fixture.image_size);
     cso_loss_request request = {.loss = CARSO_LOSS_CROSS_ENTROPY, .labels = fixture.labels, .context = fixture.context};
-    cso_run run = {.images = images, .element = CSO_F64, .count = BATCH, .draws = 1, .image_index = image_index,
-                   .function = cso_loss_function, .user = &request, .gradient = gradient};
+    cso_run run = {.images = images,
+                   .element = CSO_F64,
+                   .count = BATCH,
+                   .draws = 1,
+                   .image_index = image_index,
+                   .function = cso_loss_function,
+                   .user = &request,
+                   .gradient = gradient};
     require(fixture.context, cso_run_classifier(fixture.model, &run), "cso_run_classifier");
     compare(&fixture, "classifier_input_gradient", gradient, BATCH * fixture.image_size, GRADIENT_TOLERANCE);
 
@@ -357,7 +373,8 @@ START_TEST(test_training_step)
     double *noise = to_double(golden_tensor(&fixture, "train_epsilon"));
     double *reconstruction = numbers(pixels);
     double mean[BATCH * LATENT], log_variance[BATCH * LATENT];
-    const cso_purifier_batch batch = {.count = BATCH, .images = images, .targets = images, .noise = noise, .beta = 0.7, .scale = 1.0};
+    const cso_purifier_batch batch = {
+        .count = BATCH, .images = images, .targets = images, .noise = noise, .beta = 0.7, .scale = 1.0};
     cso_purifier_losses losses = {.mean = mean, .log_variance = log_variance, .pre_sigmoid = reconstruction};
     cso_purifier_network *network = NULL;
     require(fixture.context, cso_purifier_network_create(fixture.model, &network), "cso_purifier_network_create");
@@ -375,7 +392,8 @@ START_TEST(test_training_step)
         const double expected = (double)((const float *)golden->data)[i];
         ck_assert_double_le(fabs(all[i] - expected), GRADIENT_TOLERANCE * fabs(expected));
     }
-    const int compared = compare_parameter_gradients(&fixture, network->condition) + compare_parameter_gradients(&fixture, network->encoder) +
+    const int compared = compare_parameter_gradients(&fixture, network->condition) +
+                         compare_parameter_gradients(&fixture, network->encoder) +
                          compare_parameter_gradients(&fixture, network->decoder);
     ck_assert_int_eq(compared, golden_gradients(&fixture));
     cso_purifier_network_destroy(network);
@@ -395,7 +413,7 @@ int main(int argc, char **argv)
     const int runs = (int)carso_backend_count() * SIZES;
     Suite *suite = suite_create("golden");
     TCase *tcase = tcase_create("golden");
-    tcase_set_timeout(tcase, 120);
+    tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, test_forward, 0, runs);
     tcase_add_loop_test(tcase, test_input_gradients, 0, runs);
     tcase_add_loop_test(tcase, test_training_step, 0, runs);

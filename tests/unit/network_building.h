@@ -118,13 +118,10 @@ static inline cso_attributes window(int kernel, int stride, int padding)
     return attributes;
 }
 
-static inline int64_t channels_of(const network *net, int value)
-{
-    return net->graph->value[value].shape.dimension[0];
-}
+static inline int64_t channels_of(const network *net, int value) { return net->graph->value[value].shape.dimension[0]; }
 
-static inline int add_convolution(network *net, const char *name, int x, int64_t channels, int kernel, int stride, int groups,
-                                  bool bias)
+static inline int add_convolution(network *net, const char *name, int x, int64_t channels, int kernel, int stride,
+                                  int groups, bool bias)
 {
     cso_attributes attributes = window(kernel, stride, kernel / 2);
     const int64_t dimension[4] = {channels, channels_of(net, x) / groups, kernel, kernel};
@@ -138,7 +135,8 @@ static inline int add_convolution(network *net, const char *name, int x, int64_t
     return add_node(net, CSO_OP_CONVOLUTION, &attributes, name, &x, 1, parameter);
 }
 
-static inline int add_transposed(network *net, const char *name, int x, int64_t channels, int kernel, int stride, int groups)
+static inline int add_transposed(network *net, const char *name, int x, int64_t channels, int kernel, int stride,
+                                 int groups)
 {
     cso_attributes attributes = window(kernel, stride, kernel / 2);
     const int64_t dimension[4] = {channels_of(net, x), channels / groups, kernel, kernel};

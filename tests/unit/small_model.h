@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "carso/image.h"
 #include "model/model.h"
 
 enum { SMALL_SIDE = 28, SMALL_IMAGE = SMALL_SIDE * SMALL_SIDE, SMALL_CLASSES = 4 };

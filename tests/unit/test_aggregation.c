@@ -56,7 +56,8 @@ static void reference(carso_aggregation how, const double *logits, int draws, in
     }
     for (int i = 0; i < classes; i++) {
         for (int d = 0; d < draws; d++)
-            score[i] += how == CARSO_AGGREGATE_CARSO ? expl(logits[d * classes + i]) : (long double)logits[d * classes + i];
+            score[i] +=
+                how == CARSO_AGGREGATE_CARSO ? expl(logits[d * classes + i]) : (long double)logits[d * classes + i];
         if (how == CARSO_AGGREGATE_LOGIT)
             score[i] /= draws;
     }
@@ -70,7 +71,8 @@ static void check_close(double value, long double expected, const char *what, in
 {
     const long double magnitude = fabsl(expected) > 1 ? fabsl(expected) : 1;
     ck_assert_msg(isfinite(value) && fabsl(value - expected) <= TOLERANCE * magnitude,
-                  "%s of %d draws, %d classes, logits up to %g: %.17g, expected %.20Lg", what, draws, classes, scale, value, expected);
+                  "%s of %d draws, %d classes, logits up to %g: %.17g, expected %.20Lg", what, draws, classes, scale,
+                  value, expected);
 }
 
 static const double scales[] = {0.01, 1, 5, 20, 100, 700};
@@ -114,8 +116,8 @@ START_TEST(near_ties_keep_their_difference)
             const double logits[] = {offsets[k], offsets[k] + gap};
             cso_aggregate(CARSO_AGGREGATE_CARSO, logits, 1, 2, 2, NULL, log_odds, scratch);
             const long double expected = expl(logits[0]) * expm1l((long double)logits[1] - logits[0]);
-            ck_assert_msg(fabsl(log_odds[1] - expected) <= TOLERANCE * expected, "offset %g, gap %g: %.17g, not %.17Lg", offsets[k],
-                          gap, log_odds[1], expected);
+            ck_assert_msg(fabsl(log_odds[1] - expected) <= TOLERANCE * expected, "offset %g, gap %g: %.17g, not %.17Lg",
+                          offsets[k], gap, log_odds[1], expected);
             ck_assert_double_eq(log_odds[0], -log_odds[1]);
         }
 }
@@ -186,7 +188,8 @@ START_TEST(log_odds_gradient_is_the_derivative)
 {
     enum { DRAWS = 3, CLASSES = 5 };
     uint64_t state = 3;
-    double logits[DRAWS * CLASSES], gradient[DRAWS * CLASSES], scratch[CSO_AGGREGATE_SCRATCH(CLASSES)], above[CLASSES], below[CLASSES];
+    double logits[DRAWS * CLASSES], gradient[DRAWS * CLASSES], scratch[CSO_AGGREGATE_SCRATCH(CLASSES)], above[CLASSES],
+        below[CLASSES];
     for (int k = 0; k < DRAWS * CLASSES; k++)
         logits[k] = 4 * uniform(&state) - 2;
     for (int label = 0; label < CLASSES; label++) {
@@ -199,7 +202,8 @@ START_TEST(log_odds_gradient_is_the_derivative)
             cso_aggregate(CARSO_AGGREGATE_CARSO, logits, DRAWS, CLASSES, CLASSES, NULL, below, scratch);
             logits[k] = kept;
             /* h^2 and rounding / h are both about 1e-10 */
-            ck_assert_double_eq_tol(gradient[k], (above[label] - below[label]) / (2 * h), 1e-8 * (1 + fabs(gradient[k])));
+            ck_assert_double_eq_tol(gradient[k], (above[label] - below[label]) / (2 * h),
+                                    1e-8 * (1 + fabs(gradient[k])));
         }
     }
 }

@@ -75,10 +75,13 @@ START_TEST(raises_every_loss_of_both_objectives)
             check_bounds();
             ck_assert_uint_eq(carso_attack_result_count(result), COUNT);
             for (int i = 0; i < COUNT; i++) {
-                const double first = carso_attack_result_first_loss(result)[i], last = carso_attack_result_last_loss(result)[i];
-                ck_assert_msg(last > first, "objective %d, loss %d, image %d: %g to %g", objective, loss, i, first, last);
+                const double first = carso_attack_result_first_loss(result)[i],
+                             last = carso_attack_result_last_loss(result)[i];
+                ck_assert_msg(last > first, "objective %d, loss %d, image %d: %g to %g", objective, loss, i, first,
+                              last);
                 ck_assert_int_eq(carso_attack_result_non_finite(result)[i], 0);
-                ck_assert(carso_attack_result_zero_gradient(result)[i] >= 0 && carso_attack_result_zero_gradient(result)[i] < 0.5);
+                ck_assert(carso_attack_result_zero_gradient(result)[i] >= 0 &&
+                          carso_attack_result_zero_gradient(result)[i] < 0.5);
             }
         }
 }
@@ -95,7 +98,8 @@ START_TEST(fgsm_follows_the_gradient)
     ck_assert_int_eq(carso_gradient(model, &images, labels, NULL, gradient, losses, NULL), CARSO_OK);
     for (int k = 0; k < ALL; k++) {
         const double sign = gradient[k] > 0 ? 1 : gradient[k] < 0 ? -1 : 0;
-        ck_assert_double_eq_tol(carso_attack_result_images(result)[k], fmin(1, fmax(0, (double)pixels[k] + 0.1 * sign)), 6e-8);
+        ck_assert_double_eq_tol(carso_attack_result_images(result)[k], fmin(1, fmax(0, (double)pixels[k] + 0.1 * sign)),
+                                6e-8);
     }
     ck_assert_mem_eq(losses, carso_attack_result_first_loss(result), sizeof losses);
     const carso_images attacked = describe_images(carso_attack_result_images(result), COUNT);
@@ -119,18 +123,24 @@ START_TEST(eot_averages_over_fresh_draws)
     options.step_size = options.epsilon;
     again(CARSO_OK);
     check_bounds();
-    cso_model_objective settings = {.model = model, .kind = CARSO_OBJECTIVE_DEFENCE, .loss = CARSO_LOSS_MARGIN, .draws = 2, .seed = 12,
+    cso_model_objective settings = {.model = model,
+                                    .kind = CARSO_OBJECTIVE_DEFENCE,
+                                    .loss = CARSO_LOSS_MARGIN,
+                                    .draws = 2,
+                                    .seed = 12,
                                     .purpose = CSO_PURPOSE_ATTACK_LATENT};
     const cso_objective objective = cso_model_objective_create(&settings);
     double losses[COUNT];
     for (uint32_t e = 0; e < 2; e++)
-        ck_assert_int_eq(objective.evaluate(&settings, pixels, COUNT, index, 2 * e, labels, losses, gradient[e]), CARSO_OK);
+        ck_assert_int_eq(objective.evaluate(&settings, pixels, COUNT, index, 2 * e, labels, losses, gradient[e]),
+                         CARSO_OK);
     int differ = 0;
     for (int k = 0; k < ALL; k++) {
         const double mean = ((double)gradient[0][k] + (double)gradient[1][k]) / 2;
         const double sign = mean > 0 ? 1 : mean < 0 ? -1 : 0;
         differ += gradient[0][k] != gradient[1][k];
-        ck_assert_double_eq_tol(carso_attack_result_images(result)[k], fmin(1, fmax(0, (double)pixels[k] + 0.1 * sign)), 6e-8);
+        ck_assert_double_eq_tol(carso_attack_result_images(result)[k], fmin(1, fmax(0, (double)pixels[k] + 0.1 * sign)),
+                                6e-8);
     }
     ck_assert_int_gt(differ, ALL / 2);
     settings.purpose = CSO_PURPOSE_LATENT; /* scoring's draws are others */
@@ -217,11 +227,16 @@ START_TEST(bad_options)
         int32_t value;
         const char *text;
     } const bad[] = {
-        {&options.method, 2, "method is 2"},           {&options.objective, 2, "objective is 2"},
-        {&options.loss, -1, "loss is -1"},             {&options.steps, -1, "steps is -1"},
-        {&options.steps, 1000001, "steps is 1000001"}, {&options.random_start, 2, "random_start is 2"},
-        {&options.restarts, 0, "restarts is 0"},       {&options.draws, 0, "draws is 0"},
-        {&options.draws, 65537, "draws is 65537"},     {&options.eot, 0, "eot is 0"},
+        {&options.method, 2, "method is 2"},
+        {&options.objective, 2, "objective is 2"},
+        {&options.loss, -1, "loss is -1"},
+        {&options.steps, -1, "steps is -1"},
+        {&options.steps, 1000001, "steps is 1000001"},
+        {&options.random_start, 2, "random_start is 2"},
+        {&options.restarts, 0, "restarts is 0"},
+        {&options.draws, 0, "draws is 0"},
+        {&options.draws, 65537, "draws is 65537"},
+        {&options.eot, 0, "eot is 0"},
     };
     options.objective = CARSO_OBJECTIVE_DEFENCE;
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {

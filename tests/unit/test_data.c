@@ -89,7 +89,8 @@ static void write_maybe_compressed(const char *name, const void *data, size_t si
 }
 
 /* count images of height x width whose pixel i has the value i modulo 251, label i modulo 3 plus lowest. */
-static void write_idx(const char *images, const char *labels, uint32_t count, uint32_t height, uint32_t width, int lowest)
+static void write_idx(const char *images, const char *labels, uint32_t count, uint32_t height, uint32_t width,
+                      int lowest)
 {
     static unsigned char data[100000];
     size_t length = put_header(data, 3, (const uint32_t[3]){count, height, width});
@@ -214,7 +215,10 @@ START_TEST(damaged_idx_is_refused)
     free(good);
     write_idx(images, "other-labels", 6, 5, 4, 1);
     refuse_set("", CARSO_SPLIT_TRAIN, CARSO_ERROR_BAD_FORMAT, "7 labels for 6 images");
-    scratch_write(labels, "\0\0\x08\x01\0\0\0\x06" "abc", 11);
+    scratch_write(labels,
+                  "\0\0\x08\x01\0\0\0\x06"
+                  "abc",
+                  11);
     refuse_set("", CARSO_SPLIT_TRAIN, CARSO_ERROR_BAD_FORMAT, labels);
     ck_assert_int_eq(unlink(scratch_file(labels)), 0);
     refuse_set("", CARSO_SPLIT_TRAIN, CARSO_ERROR_NOT_FOUND, "no file of labels");
@@ -288,11 +292,16 @@ START_TEST(installed_fashion_mnist_opens)
         /* Both splits are balanced. */
         uint64_t tally[10] = {0};
         uint8_t pixels[784];
+        uint64_t failures = 0;
         for (uint64_t i = 0; i < info.count; i++) {
             int32_t label;
-            ck_assert_int_eq(carso_dataset_read(dataset, &i, 1, NULL, pixels, &label), CARSO_OK);
-            tally[label]++;
+            if (carso_dataset_read(dataset, &i, 1, NULL, pixels, &label) == CARSO_OK && label >= 0 && label < 10) {
+                tally[label]++;
+            } else {
+                failures++;
+            }
         }
+        ck_assert_uint_eq(failures, 0);
         for (int i = 0; i < 10; i++) {
             ck_assert_uint_eq(tally[i], info.count / 10);
         }
@@ -342,11 +351,13 @@ START_TEST(cifar_10_opens)
     int32_t label;
     ck_assert_int_eq(carso_dataset_read(dataset, &index, 1, NULL, pixels, &label), CARSO_OK);
     ck_assert_int_eq(label, 6);
+    int wrong = 0;
     for (size_t j = 0; j < 1024; j++) {
         for (size_t c = 0; c < 3; c++) {
-            ck_assert_uint_eq(pixels[3 * j + c], (unsigned char)(c * 80 + (c * 1024 + j) % 79 + 4));
+            wrong += pixels[3 * j + c] != (unsigned char)(c * 80 + (c * 1024 + j) % 79 + 4);
         }
     }
+    ck_assert_int_eq(wrong, 0);
     carso_dataset_destroy(dataset);
     scratch_write("batches.meta.txt", "a\nb\nc\r\nd\ne\nf\ng\nh\ni\nj\n\n", 23);
     dataset = open_set("", CARSO_SPLIT_TEST);
@@ -429,6 +440,8 @@ START_TEST(read_checks_its_arguments)
     ck_assert_int_eq(carso_dataset_read(dataset, indices, 1, &options, pixels, NULL), CARSO_ERROR_INVALID_ARGUMENT);
     carso_dataset_info info = {.struct_size = 0};
     ck_assert_int_eq(carso_dataset_get_info(dataset, &info), CARSO_ERROR_INVALID_ARGUMENT);
+    info.struct_size = SIZE_MAX;
+    ck_assert_int_eq(carso_dataset_get_info(dataset, &info), CARSO_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(carso_dataset_get_info(dataset, NULL), CARSO_ERROR_INVALID_ARGUMENT);
     info.struct_size = offsetof(carso_dataset_info, channels);
     info.channels = 99;
@@ -467,7 +480,8 @@ START_TEST(shuffle_depends_on_seed_and_epoch_alone)
 END_TEST
 
 /* Whether out is the image moved by (down, right), zeros coming in, mirrored or not. */
-static bool is_moved(const uint8_t *image, const uint8_t *out, int height, int width, int down, int right, bool mirrored)
+static bool is_moved(const uint8_t *image, const uint8_t *out, int height, int width, int down, int right,
+                     bool mirrored)
 {
     for (int y = 0; y < height; y++) {
         for (int x = 0; x < width; x++) {
@@ -575,8 +589,8 @@ static void *read_many(void *user)
     for (uint64_t i = 0; i < 5000; i++) {
         const uint64_t index = i % 7;
         int32_t label;
-        if (carso_dataset_read(dataset, &index, 1, NULL, pixels, &label) != CARSO_OK || label != (int32_t)(index % 3 + 1) ||
-            pixels[1] != (20 * index + 1) % 251) {
+        if (carso_dataset_read(dataset, &index, 1, NULL, pixels, &label) != CARSO_OK ||
+            label != (int32_t)(index % 3 + 1) || pixels[1] != (20 * index + 1) % 251) {
             return user;
         }
     }

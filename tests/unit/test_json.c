@@ -45,9 +45,34 @@ static void refuse(const char *text, size_t size)
 START_TEST(malformed_text_is_refused)
 {
     static const char *const texts[] = {
-        "", " ", "{", "}", "{]", "[1,]", "{\"a\":1,}", "{\"a\" 1}", "{'a':1}", "[1] x", "nul", "12", "\"text\"", "[01]", "[1e999]",
-        "[-1e999]", "[NaN]", "[Infinity]", "[99999999999999999999]", "[\"\\u0000\"]", "[\"\\ud800\"]", "[\"\xff\"]", "[\"\xc0\x80\"]",
-        "[\"\n\"]", "[\"a", "[\"a\\", "{\"a\":1,\"a\":2}", "{\"a\":{\"b\":1,\"b\":1}}",
+        "",
+        " ",
+        "{",
+        "}",
+        "{]",
+        "[1,]",
+        "{\"a\":1,}",
+        "{\"a\" 1}",
+        "{'a':1}",
+        "[1] x",
+        "nul",
+        "12",
+        "\"text\"",
+        "[01]",
+        "[1e999]",
+        "[-1e999]",
+        "[NaN]",
+        "[Infinity]",
+        "[99999999999999999999]",
+        "[\"\\u0000\"]",
+        "[\"\\ud800\"]",
+        "[\"\xff\"]",
+        "[\"\xc0\x80\"]",
+        "[\"\n\"]",
+        "[\"a",
+        "[\"a\\",
+        "{\"a\":1,\"a\":2}",
+        "{\"a\":{\"b\":1,\"b\":1}}",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         refuse(texts[i], strlen(texts[i]));
@@ -147,8 +172,9 @@ START_TEST(typed_reads_check_type_and_range)
     double number = 77.0;
     const char *string = NULL;
     const json_t *array = NULL;
-    ck_assert_int_eq(parse("{\"i\":5,\"r\":2.5,\"s\":\"text\",\"a\":[1,2,3],\"n\":null,\"big\":9223372036854775807}", &object),
-                     CARSO_OK);
+    ck_assert_int_eq(
+        parse("{\"i\":5,\"r\":2.5,\"s\":\"text\",\"a\":[1,2,3],\"n\":null,\"big\":9223372036854775807}", &object),
+        CARSO_OK);
     ck_assert_int_eq(cso_json_integer(context, object, "i", "here", 5, 5, &integer), CARSO_OK);
     ck_assert_int_eq(integer, 5);
     ck_assert_int_eq(cso_json_integer(context, object, "big", "here", INT64_MIN, INT64_MAX, &integer), CARSO_OK);

@@ -29,7 +29,8 @@ static void tear_down(void)
     ck_assert_int_eq(atomic_load(&counts.held), 0);
 }
 
-static carso_status evaluate(carso_loss loss, const int32_t *labels, int64_t first, const double *logits, double *losses, double *gradient)
+static carso_status evaluate(carso_loss loss, const int32_t *labels, int64_t first, const double *logits,
+                             double *losses, double *gradient)
 {
     cso_loss_request request = {.loss = loss, .labels = labels, .context = context};
     return cso_loss_function(&request, first, COUNT, DRAWS, CLASSES, logits, losses, gradient);

@@ -79,8 +79,9 @@ START_TEST(the_tightest_gap_is_taken)
     carso_context *context = backend_context("reference");
     /* At time 1 the first and third are gone: gaps of 640 and 384 bytes under the others. */
     cso_memory_block block[] = {
-        {.size = 640, .first = 0, .last = 0}, {.size = 576, .first = 0, .last = 1}, {.size = 384, .first = 0, .last = 0},
-        {.size = 320, .first = 0, .last = 1}, {.size = 300, .first = 1, .last = 1}, {.size = 0, .first = 0, .last = 1},
+        {.size = 640, .first = 0, .last = 0}, {.size = 576, .first = 0, .last = 1},
+        {.size = 384, .first = 0, .last = 0}, {.size = 320, .first = 0, .last = 1},
+        {.size = 300, .first = 1, .last = 1}, {.size = 0, .first = 0, .last = 1},
     };
     size_t size;
 
@@ -138,7 +139,8 @@ static size_t arena_of(const network *net, const cso_program_request *request, i
 
 START_TEST(pointwise_chains_run_in_place)
 {
-    static const cso_op_kind kinds[] = {CSO_OP_SCALE, CSO_OP_TANH, CSO_OP_SCALE, CSO_OP_SIGMOID, CSO_OP_SILU, CSO_OP_RELU};
+    static const cso_op_kind kinds[] = {CSO_OP_SCALE,   CSO_OP_TANH, CSO_OP_SCALE,
+                                        CSO_OP_SIGMOID, CSO_OP_SILU, CSO_OP_RELU};
     carso_context *context = backend_context("reference");
     network net = network_open(context);
     int x = add_input(&net, "x", feature_shape(1024));

@@ -79,7 +79,8 @@ static void classify(carso_model *model, double *logits)
     float image[28 * 28];
     for (int i = 0; i < 28 * 28; i++)
         image[i] = (float)(i % 17) / 16.0f;
-    const cso_run run = {.images = image, .element = CSO_F32, .count = 1, .draws = 1, .image_index = image_index, .logits = logits};
+    const cso_run run = {
+        .images = image, .element = CSO_F32, .count = 1, .draws = 1, .image_index = image_index, .logits = logits};
     require(cso_run_classifier(model, &run));
 }
 
@@ -95,8 +96,10 @@ START_TEST(test_defaults)
     ck_assert_int_eq(info.taps, 3);
     ck_assert_int_eq(info.has_purifier, 0);
     ck_assert_int_eq(info.condition_size, 0);
-    ck_assert_uint_eq(info.classifier_parameters, 16 * 27 + 16 + 32 * 16 * 9 + 32 + 64 * 32 * 9 + 64 + 10 * 64 * 8 * 8 + 10);
-    ck_assert_uint_eq(info.classifier_multiply_adds, 1024 * 16 * 27 + 256 * 32 * 16 * 9 + 64 * 64 * 32 * 9 + 10 * 64 * 64);
+    ck_assert_uint_eq(info.classifier_parameters,
+                      16 * 27 + 16 + 32 * 16 * 9 + 32 + 64 * 32 * 9 + 64 + 10 * 64 * 8 * 8 + 10);
+    ck_assert_uint_eq(info.classifier_multiply_adds,
+                      1024 * 16 * 27 + 256 * 32 * 16 * 9 + 64 * 64 * 32 * 9 + 10 * 64 * 64);
     ck_assert_uint_eq(info.decoder_multiply_adds, 0);
     ck_assert_str_eq(carso_model_class_name(model, 9), "9");
     ck_assert_ptr_null(carso_model_class_name(model, 10));
@@ -175,9 +178,9 @@ START_TEST(test_refused)
     static const char *const not_text[4] = {"a", "b", "\xff\xfe", "d"};
     const carso_model_options good = small_options();
     carso_model_options options;
-#define REFUSED(field, value, part)                                                                                                \
-    options = good;                                                                                                                \
-    options.field = value;                                                                                                         \
+#define REFUSED(field, value, part)                                                                                    \
+    options = good;                                                                                                    \
+    options.field = value;                                                                                             \
     refused(&options, part)
     REFUSED(architecture, 17, "architecture 17");
     REFUSED(channels, 2, "2 image channels");
@@ -386,7 +389,8 @@ static void *get_all_programs(void *user)
 {
     for (int which = 0; which < CSO_PROGRAM_COUNT; which++) {
         cso_program *program = NULL;
-        if (cso_model_get_program(user, (cso_model_program)which, &program) != CARSO_OK || carso_model_describe(user) == NULL)
+        if (cso_model_get_program(user, (cso_model_program)which, &program) != CARSO_OK ||
+            carso_model_describe(user) == NULL)
             return user;
     }
     return NULL;
@@ -445,7 +449,8 @@ START_TEST(test_each_allocation_failing)
         counts.made = 0;
         counts.failing = failing;
         status = life();
-        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: %s", failing, carso_status_str(status));
+        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: %s", failing,
+                      carso_status_str(status));
         ck_assert_int_eq(counts.held, held);
     }
 }

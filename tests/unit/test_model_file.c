@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "base/json.h"
 #include "base/safetensors.h"
@@ -86,8 +87,13 @@ static void draw(carso_model *model, double *logits)
     float image[28 * 28];
     for (int i = 0; i < 28 * 28; i++)
         image[i] = (float)(i % 17) / 16.0f;
-    const cso_run run = {.images = image, .element = CSO_F32, .count = 1, .draws = 2, .purpose = CSO_PURPOSE_LATENT,
-                         .image_index = image_index, .logits = logits};
+    const cso_run run = {.images = image,
+                         .element = CSO_F32,
+                         .count = 1,
+                         .draws = 2,
+                         .purpose = CSO_PURPOSE_LATENT,
+                         .image_index = image_index,
+                         .logits = logits};
     require(cso_run_defence(model, &run));
 }
 
@@ -175,14 +181,16 @@ typedef struct model_parts {
 
 static void take_apart(model_parts *parts)
 {
-    static const char *const key[] = {"format", "graph", "logits", "taps", "input", "classes", "purifier", "provenance"};
+    static const char *const key[] = {"format", "graph",   "logits",   "taps",
+                                      "input",  "classes", "purifier", "provenance"};
     memset(parts, 0, sizeof *parts);
     require(cso_safetensors_open(context, scratch_file(MODEL), &parts->file));
     ck_assert_uint_lt(cso_safetensors_count(parts->file), MOST_TENSORS - 4);
     for (size_t i = 0; i < cso_safetensors_count(parts->file); i++) {
         const cso_tensor *tensor = cso_safetensors_at(parts->file, i);
         cso_tensor_write *copy = &parts->tensor[parts->tensor_count++];
-        *copy = (cso_tensor_write){.name = tensor->name, .type = tensor->type, .rank = tensor->rank, .data = tensor->data};
+        *copy =
+            (cso_tensor_write){.name = tensor->name, .type = tensor->type, .rank = tensor->rank, .data = tensor->data};
         memcpy(copy->dimension, tensor->dimension, sizeof copy->dimension);
     }
     for (size_t i = 0; i < sizeof key / sizeof *key; i++) {
@@ -196,8 +204,8 @@ static void take_apart(model_parts *parts)
 /* Writes, loads, and gives the parts up. */
 static carso_status reload(model_parts *parts, carso_model **out)
 {
-    require(cso_safetensors_write(context, scratch_file(CHANGED), parts->tensor, parts->tensor_count, parts->key, parts->value,
-                                  parts->setting_count));
+    require(cso_safetensors_write(context, scratch_file(CHANGED), parts->tensor, parts->tensor_count, parts->key,
+                                  parts->value, parts->setting_count));
     cso_safetensors_release(parts->file);
     return carso_model_load(context, scratch_file(CHANGED), out);
 }
@@ -208,7 +216,8 @@ static void expect(model_parts *parts, carso_status expected, const char *part)
     carso_model *model = (carso_model *)&model;
     const carso_status status = reload(parts, &model);
     carso_context_message(context, message, sizeof message);
-    ck_assert_msg(status == expected, "%s instead of %s (%s): %s", carso_status_str(status), carso_status_str(expected), part, message);
+    ck_assert_msg(status == expected, "%s instead of %s (%s): %s", carso_status_str(status), carso_status_str(expected),
+                  part, message);
     ck_assert_ptr_null(model);
     ck_assert_msg(strstr(message, part) != NULL, "'%s' lacks '%s'", message, part);
 }
@@ -263,7 +272,9 @@ static const struct {
     {"graph", "{", "graph"},
     {"graph", "{\"inputs\":[],\"nodes\":[]}", "no layer 'logits'"},
     {"graph", "[]", "graph"},
-    {"graph", "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,28,28]}],\"nodes\":[{\"op\":\"relu\",\"name\":\"logits\",\"inputs\":[\"image\"]}]}",
+    {"graph",
+     "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,28,28]}],\"nodes\":[{\"op\":\"relu\",\"name\":\"logits\","
+     "\"inputs\":[\"image\"]}]}",
      "logits have 1"},
     {"logits", NULL, "\"logits\" is missing"},
     {"logits", "nowhere", "no layer 'nowhere'"},
@@ -296,11 +307,16 @@ static const struct {
     {"purifier", "{\"condition_size\":4,\"latent_size\":2,\"seed_channels\":16}", "encoder"},
     {"purifier", "{\"condition_size\":0,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}", "condition_size"},
     {"purifier", "{\"condition_size\":4,\"latent_size\":2,\"seed_channels\":17,\"encoder\":true}", "17 seed channels"},
-    {"purifier", "{\"condition_size\":2147483647,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}", "condition size"},
-    {"purifier", "{\"condition_size\":65536,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}", "repr_fcn_compressor.1.0.weight"},
-    {"purifier", "{\"condition_size\":4,\"latent_size\":65536,\"seed_channels\":1024,\"encoder\":true}", "wrong type or shape"},
-    {"purifier", "{\"condition_size\":5,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}", "F32 [4, 1232] instead of F32 [5, 1232]"},
-    {"purifier", "{\"condition_size\":4,\"latent_size\":2,\"seed_channels\":16,\"encoder\":false}", "unexpected (purifier."},
+    {"purifier", "{\"condition_size\":2147483647,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}",
+     "condition size"},
+    {"purifier", "{\"condition_size\":65536,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}",
+     "repr_fcn_compressor.1.0.weight"},
+    {"purifier", "{\"condition_size\":4,\"latent_size\":65536,\"seed_channels\":1024,\"encoder\":true}",
+     "wrong type or shape"},
+    {"purifier", "{\"condition_size\":5,\"latent_size\":2,\"seed_channels\":16,\"encoder\":true}",
+     "F32 [4, 1232] instead of F32 [5, 1232]"},
+    {"purifier", "{\"condition_size\":4,\"latent_size\":2,\"seed_channels\":16,\"encoder\":false}",
+     "unexpected (purifier."},
     {"provenance", "[]", "provenance"},
     {"provenance", "{", "provenance"},
 };
@@ -310,7 +326,8 @@ START_TEST(test_bad_settings)
     static model_parts parts;
     take_apart(&parts);
     set(&parts, bad_settings[_i].key, bad_settings[_i].value);
-    const bool no_taps = strcmp(bad_settings[_i].part, "no taps") == 0; /* is well-formed: only a purifier has no use for it */
+    const bool no_taps =
+        strcmp(bad_settings[_i].part, "no taps") == 0; /* is well-formed: only a purifier has no use for it */
     expect(&parts, no_taps ? CARSO_ERROR_UNSUPPORTED : CARSO_ERROR_BAD_FORMAT, bad_settings[_i].part);
 }
 END_TEST
@@ -342,7 +359,8 @@ START_TEST(test_missing_tensors)
     take_apart(&parts);
     drop(&parts, "purifier.decoder.0.1.bias");
     drop(&parts, "purifier.to_mean.weight");
-    expect(&parts, CARSO_ERROR_BAD_FORMAT, "2 tensors are missing (purifier.to_mean.weight, purifier.decoder.0.1.bias)");
+    expect(&parts, CARSO_ERROR_BAD_FORMAT,
+           "2 tensors are missing (purifier.to_mean.weight, purifier.decoder.0.1.bias)");
 
     take_apart(&parts);
     drop_prefix(&parts, "purifier.");
@@ -363,7 +381,8 @@ START_TEST(test_misshaped_tensors)
     find(&parts, "purifier.repr_fcn_compressor.1.0.weight")->dimension[0] = 1232;
     find(&parts, "purifier.repr_fcn_compressor.1.0.weight")->dimension[1] = 4;
     drop(&parts, "purifier.to_mean.weight");
-    expect(&parts, CARSO_ERROR_BAD_FORMAT, "purifier.repr_fcn_compressor.1.0.weight: F32 [1232, 4] instead of F32 [4, 1232]");
+    expect(&parts, CARSO_ERROR_BAD_FORMAT,
+           "purifier.repr_fcn_compressor.1.0.weight: F32 [1232, 4] instead of F32 [4, 1232]");
     ck_assert(message_has("1 tensor is missing (purifier.to_mean.weight)"));
 
     take_apart(&parts);
@@ -390,11 +409,13 @@ END_TEST
 START_TEST(test_unexpected_tensors)
 {
     static model_parts parts;
-    static const char *const name[] = {"classifier.conv_7.weight", "purifier.conv_0.weight", "conv_0.weight", "odd\nname"};
+    static const char *const name[] = {"classifier.conv_7.weight", "purifier.conv_0.weight", "conv_0.weight",
+                                       "odd\nname"};
     static const float number = 1.0f;
     take_apart(&parts);
     for (size_t i = 0; i < 4; i++)
-        parts.tensor[parts.tensor_count++] = (cso_tensor_write){.name = name[i], .type = CSO_TENSOR_F32, .rank = 1, .dimension = {1}, .data = &number};
+        parts.tensor[parts.tensor_count++] =
+            (cso_tensor_write){.name = name[i], .type = CSO_TENSOR_F32, .rank = 1, .dimension = {1}, .data = &number};
     expect(&parts, CARSO_ERROR_BAD_FORMAT, "4 tensors are unexpected");
     ck_assert(message_has("classifier.conv_7.weight"));
     ck_assert(!message_has("odd\n"));
@@ -471,7 +492,8 @@ START_TEST(test_values)
 }
 END_TEST
 
-/* Header and data alike: no byte may be changed, and none cut off, without the loader noticing or the model being the same. */
+/* Header and data alike: no byte may be changed, and none cut off, without the loader noticing or the model being the
+ * same. */
 START_TEST(test_damage)
 {
     size_t size;
@@ -484,8 +506,8 @@ START_TEST(test_damage)
         data[at] ^= 0x10;
         const carso_status status = carso_model_load_memory(context, data, size, &model);
         data[at] ^= 0x10;
-        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_BAD_FORMAT || status == CARSO_ERROR_UNSUPPORTED, "byte %zu: %s", at,
-                      carso_status_str(status));
+        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_BAD_FORMAT || status == CARSO_ERROR_UNSUPPORTED,
+                      "byte %zu: %s", at, carso_status_str(status));
         ck_assert_msg(status != CARSO_OK || at < header + 8, "byte %zu of the data was changed unnoticed", at);
         carso_model_destroy(model);
         if (at % 4 != 0)
@@ -495,6 +517,49 @@ START_TEST(test_damage)
     }
     ck_assert_int_eq(carso_model_load_memory(context, data, size - 1, &model), CARSO_ERROR_BAD_FORMAT);
     free(data);
+}
+END_TEST
+
+/* A file as docs/model-format.md tells others to write one, byte by byte. */
+START_TEST(test_foreign_file)
+{
+    static const char *const header =
+        "{\"classifier.logits.weight\":{\"dtype\":\"F32\",\"shape\":[3,784],\"data_offsets\":[12,9420]},"
+        "\"classifier.logits.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},"
+        "\"__metadata__\":{\"format\":\"carso/1\",\"logits\":\"logits\",\"taps\":\"[]\",\"crc32\":\"%08lx\","
+        "\"input\":\"{\\\"channels\\\":1,\\\"height\\\":28,\\\"width\\\":28,\\\"mean\\\":[0],\\\"deviation\\\":[1]}\","
+        "\"graph\":\"{\\\"inputs\\\":[{\\\"name\\\":\\\"image\\\",\\\"shape\\\":[1,28,28]}],\\\"nodes\\\":["
+        "{\\\"op\\\":\\\"flatten\\\",\\\"name\\\":\\\"flat\\\",\\\"inputs\\\":[\\\"image\\\"]},"
+        "{\\\"op\\\":\\\"linear\\\",\\\"name\\\":\\\"logits\\\",\\\"inputs\\\":[\\\"flat\\\"],"
+        "\\\"parameters\\\":{\\\"weight\\\":\\\"logits.weight\\\",\\\"bias\\\":\\\"logits.bias\\\"}}]}\"}}";
+    static union {
+        unsigned char byte[16384];
+        uint64_t aligned;
+    } file;
+    static float image[784];
+    static const uint64_t image_index[1] = {0};
+    float data[3 + 3 * 784];
+    double logits[3];
+    carso_model *model = NULL;
+    for (int i = 0; i < 3 + 3 * 784; i++)
+        data[i] = i < 3 ? 10.0f * (float)i : (float)((i - 3) / 784 + 1);
+    image[0] = 0.25f;
+    image[783] = 0.5f;
+    const unsigned long sum = crc32(0, (const unsigned char *)data, sizeof data);
+    const int written = snprintf((char *)file.byte + 8, 4096, header, sum);
+    ck_assert(written > 0 && written < 4096);
+    const uint64_t length = ((uint64_t)written + 7) / 8 * 8;
+    memset(file.byte + 8 + written, ' ', length - (size_t)written);
+    memcpy(file.byte, &length, 8);
+    memcpy(file.byte + 8 + length, data, sizeof data);
+    require(carso_model_load_memory(context, file.byte, 8 + length + sizeof data, &model));
+    const cso_run run = {
+        .images = image, .element = CSO_F32, .count = 1, .draws = 1, .image_index = image_index, .logits = logits};
+    require(cso_run_classifier(model, &run));
+    for (int i = 0; i < 3; i++)
+        ck_assert_double_eq_tol(logits[i], 10.0 * i + 0.75 * (i + 1), 1e-5);
+    ck_assert_int_eq(model->tap_count, 0);
+    carso_model_destroy(model);
 }
 END_TEST
 
@@ -528,7 +593,8 @@ START_TEST(test_each_allocation_failing)
         status = carso_model_save(model, scratch_file(CHANGED));
         if (status == CARSO_OK)
             status = carso_model_load(context, scratch_file(CHANGED), &loaded);
-        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: %s", failing, carso_status_str(status));
+        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: %s", failing,
+                      carso_status_str(status));
         carso_model_destroy(loaded);
         ck_assert_int_eq(counts.held, held);
     }
@@ -555,6 +621,7 @@ int main(void)
     tcase_add_test(tcase, test_without_encoder);
     tcase_add_test(tcase, test_values);
     tcase_add_test(tcase, test_damage);
+    tcase_add_test(tcase, test_foreign_file);
     tcase_add_test(tcase, test_paths);
     tcase_add_test(tcase, test_each_allocation_failing);
     suite_add_tcase(suite, tcase);

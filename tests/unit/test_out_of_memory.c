@@ -4,6 +4,7 @@
  * Under AddressSanitizer this also finds what is used after it was released on the way out.
  */
 #include <check.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -13,9 +13,9 @@ typedef struct comparison {
 } comparison;
 
 /*
- * Runs the graph with and without passes, forward and, where gradients are asked for, backward, and compares. The folded
- * weights are rounded to float once, and so is what a fused step does not store, so that a result differs by a few times
- * 2^-24 of the sums' largest terms; 2e-5 of the largest element leaves room for the depth of these networks.
+ * Runs the graph with and without passes, forward and, where gradients are asked for, backward, and compares. The
+ * folded weights are rounded to float once, and so is what a fused step does not store, so that a result differs by a
+ * few times 2^-24 of the sums' largest terms; 2e-5 of the largest element leaves room for the depth of these networks.
  */
 static comparison compare_with_unfused(const network *net, cso_program_request request)
 {
@@ -224,10 +224,10 @@ START_TEST(silu_keeps_its_input_where_a_gradient_needs_it)
 
     expect(&net, &(cso_program_request){.output = &both, .output_count = 1},
            "convolution+silu convolution+silu concatenate ");
-    expect(&net,
-           &(cso_program_request){
-               .output = &both, .output_count = 1, .gradient_input = &image, .gradient_input_count = 1},
-           "convolution silu convolution+silu concatenate concatenate silu convolution ");
+    expect(
+        &net,
+        &(cso_program_request){.output = &both, .output_count = 1, .gradient_input = &image, .gradient_input_count = 1},
+        "convolution silu convolution+silu concatenate concatenate silu convolution ");
     close_network(&net);
 }
 END_TEST
@@ -243,7 +243,9 @@ START_TEST(sums_with_an_activation_share_their_gradient)
     const int active = add_plain(&net, CSO_OP_RELU, "active", add_sum(&net, "sum", left, right));
 
     expect(&net,
-           &(cso_program_request){.output = (const int[]){scaled, active}, .output_count = 2, .gradient_input = &image,
+           &(cso_program_request){.output = (const int[]){scaled, active},
+                                  .output_count = 2,
+                                  .gradient_input = &image,
                                   .gradient_input_count = 1},
            "tanh sigmoid scale add+relu relu scale accumulate sigmoid tanh accumulate ");
     close_network(&net);
@@ -281,12 +283,14 @@ START_TEST(residuals_made_late_are_waited_for)
     network net = open_on(_i);
     const int image = add_input(&net, "image", image_shape(4, 6, 6));
     const int conv = add_convolution(&net, "conv", image, 5, 3, 1, 1, true);
-    const int shortcut = add_plain(&net, CSO_OP_TANH, "tanh", add_convolution(&net, "shortcut", image, 5, 1, 1, 1, true));
+    const int shortcut =
+        add_plain(&net, CSO_OP_TANH, "tanh", add_convolution(&net, "shortcut", image, 5, 1, 1, 1, true));
     const int sum = add_sum(&net, "sum", conv, shortcut);
 
-    expect(&net,
-           &(cso_program_request){.output = &sum, .output_count = 1, .gradient_input = &image, .gradient_input_count = 1},
-           "convolution+tanh convolution+residual convolution tanh convolution accumulate ");
+    expect(
+        &net,
+        &(cso_program_request){.output = &sum, .output_count = 1, .gradient_input = &image, .gradient_input_count = 1},
+        "convolution+tanh convolution+residual convolution tanh convolution accumulate ");
     close_network(&net);
 }
 END_TEST
@@ -367,7 +371,8 @@ START_TEST(programs_share_folded_weights)
     const int image = add_input(&net, "image", image_shape(3, 5, 5));
     const int conv = add_convolution(&net, "conv", image, 4, 3, 1, 1, true);
     const int norms[] = {add_batch_norm(&net, "norm", conv), add_batch_norm(&net, "other", conv)};
-    const int active = add_plain(&net, CSO_OP_RELU, "active", norms[0]), again = add_batch_norm(&net, "again", norms[1]);
+    const int active = add_plain(&net, CSO_OP_RELU, "active", norms[0]),
+              again = add_batch_norm(&net, "again", norms[1]);
     const int outputs[] = {norms[0], active, norms[1], again, again};
     cso_program *program[5];
     cso_parameter *weight[5], *bias[5];

@@ -59,15 +59,18 @@ static float at(int image, int channel, int y, int x, int channels)
 }
 
 /* Value of the byte at base + image, row, column, component strides, for every element. */
-static void check_bytes(const uint8_t *base, int channels, long image_stride, long row_stride, long pixel_stride, long plane_stride)
+static void check_bytes(const uint8_t *base, int channels, long image_stride, long row_stride, long pixel_stride,
+                        long plane_stride)
 {
     for (int i = 0; i < COUNT; i++)
         for (int c = 0; c < channels; c++)
             for (int y = 0; y < HEIGHT; y++)
                 for (int x = 0; x < WIDTH; x++) {
                     const int component = images.order == CARSO_ORDER_BGR ? 2 - c : c;
-                    const uint8_t byte = base[i * image_stride + y * row_stride + x * pixel_stride + component * plane_stride];
-                    ck_assert_msg(at(i, c, y, x, channels) == (float)byte / 255.0f, "image %d, channel %d, row %d, column %d", i, c, y, x);
+                    const uint8_t byte =
+                        base[i * image_stride + y * row_stride + x * pixel_stride + component * plane_stride];
+                    ck_assert_msg(at(i, c, y, x, channels) == (float)byte / 255.0f,
+                                  "image %d, channel %d, row %d, column %d", i, c, y, x);
                 }
 }
 
@@ -159,7 +162,8 @@ START_TEST(bad_values_are_located)
     static const struct {
         float value;
         const char *text;
-    } bad[] = {{NAN, "nan"}, {INFINITY, "inf"}, {-INFINITY, "-inf"}, {1.0000001f, "1.00000012"}, {-1e-9f, "-9.9999997"}, {255, "255"}};
+    } bad[] = {{NAN, "nan"},           {INFINITY, "inf"}, {-INFINITY, "-inf"}, {1.0000001f, "1.00000012"},
+               {-1e-9f, "-9.9999997"}, {255, "255"}};
     float values[COUNT * 3 * PLANE] = {0};
     images.data = values;
     images.type = CARSO_PIXEL_FLOAT32;

@@ -43,7 +43,8 @@ static void check_message(const char *a, const char *b)
     ck_assert_msg(strstr(message, a) && strstr(message, b), "\"%s\" has no \"%s\" or no \"%s\"", message, a, b);
 }
 
-static void again(carso_status (*call)(const carso_model *, const carso_images *, const carso_predict_options *, carso_prediction **))
+static void again(carso_status (*call)(const carso_model *, const carso_images *, const carso_predict_options *,
+                                       carso_prediction **))
 {
     carso_prediction_destroy(prediction);
     prediction = NULL;
@@ -95,7 +96,9 @@ START_TEST(defence_follows_its_logits)
                 for (int c = 0; c < SMALL_CLASSES; c++)
                     sum += exp(l[c]);
                 for (int c = 0; c < SMALL_CLASSES; c++)
-                    score[c] += how == CARSO_AGGREGATE_CARSO ? exp(l[c]) : how == CARSO_AGGREGATE_LOGIT ? l[c] / DRAWS : exp(l[c]) / sum / DRAWS;
+                    score[c] += how == CARSO_AGGREGATE_CARSO   ? exp(l[c])
+                                : how == CARSO_AGGREGATE_LOGIT ? l[c] / DRAWS
+                                                               : exp(l[c]) / sum / DRAWS;
             }
             int best = 0;
             for (int c = 0; c < SMALL_CLASSES; c++) {
@@ -163,8 +166,8 @@ START_TEST(keyed_by_image_and_seed)
     options.first_image = 42;
     again(carso_predict_robust);
     for (int d = 0; d < DRAWS; d++)
-        ck_assert_mem_eq(logits + (d * COUNT + 2) * SMALL_CLASSES, carso_prediction_logits(prediction) + d * SMALL_CLASSES,
-                         SMALL_CLASSES * sizeof *logits);
+        ck_assert_mem_eq(logits + (d * COUNT + 2) * SMALL_CLASSES,
+                         carso_prediction_logits(prediction) + d * SMALL_CLASSES, SMALL_CLASSES * sizeof *logits);
     options.seed = 1;
     again(carso_predict_robust);
     ck_assert_mem_ne(logits + 2 * SMALL_CLASSES, carso_prediction_logits(prediction), SMALL_CLASSES * sizeof *logits);
@@ -215,14 +218,39 @@ START_TEST(bad_options)
 }
 END_TEST
 
+static void *modest_allocate(size_t size, size_t alignment, void *user)
+{
+    void *memory = NULL;
+    (void)user;
+    return size < (size_t)1 << 28 && posix_memalign(&memory, alignment, size) == 0 ? memory : NULL;
+}
+
+static void modest_release(void *memory, void *user)
+{
+    (void)user;
+    free(memory);
+}
+
 /* A result that no memory can hold is an error, not an overflow. */
 START_TEST(an_impossible_result)
 {
+    carso_context_options settings;
+    carso_context *modest = NULL;
+    carso_context_options_init(&settings, sizeof settings);
+    settings.backend = "reference";
+    settings.allocator = (carso_allocator){modest_allocate, modest_release, NULL};
+    ck_assert_int_eq(carso_context_create(&settings, &modest), CARSO_OK);
+    carso_model *const other = small_model(modest);
     options.draws = 65536;
     options.keep_reconstructions = 1;
-    images.count = (uint64_t)1 << 40;
     images.image_stride = 1;
-    refused(CARSO_ERROR_OUT_OF_MEMORY, "not enough memory", "for");
+    for (int power = 20; power <= 60; power += 10) {
+        images.count = (uint64_t)1 << power;
+        ck_assert_int_eq(carso_predict_robust(other, &images, &options, &prediction), CARSO_ERROR_OUT_OF_MEMORY);
+        ck_assert_ptr_null(prediction);
+    }
+    carso_model_destroy(other);
+    carso_context_destroy(modest);
 }
 END_TEST
 

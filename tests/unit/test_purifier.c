@@ -32,7 +32,8 @@ static void require(carso_status status)
     ck_assert_msg(status == CARSO_OK, "%s: %s", carso_status_str(status), message);
 }
 
-static carso_model *classifier(carso_architecture architecture, int depth, int width, int channels, int height, int image_width)
+static carso_model *classifier(carso_architecture architecture, int depth, int width, int channels, int height,
+                               int image_width)
 {
     carso_model_options options;
     carso_model *model = NULL;
@@ -73,8 +74,8 @@ static void check_shape(const cso_graph *graph, const char *name, int64_t channe
     const cso_shape *shape = shape_of(graph, name);
     ck_assert_int_eq(shape->rank, 3);
     ck_assert_msg(shape->dimension[0] == channels && shape->dimension[1] == height && shape->dimension[2] == width,
-                  "%s is %dx%dx%d, not %dx%dx%d", name, (int)shape->dimension[0], (int)shape->dimension[1], (int)shape->dimension[2],
-                  (int)channels, (int)height, (int)width);
+                  "%s is %dx%dx%d, not %dx%dx%d", name, (int)shape->dimension[0], (int)shape->dimension[1],
+                  (int)shape->dimension[2], (int)channels, (int)height, (int)width);
 }
 
 static void check_features(const cso_graph *graph, const char *name, int64_t features)
@@ -91,12 +92,13 @@ static void check_parameter(const cso_graph *graph, const char *name, int rank, 
     const cso_parameter *parameter = graph->parameter[index].parameter;
     ck_assert_int_eq(parameter->rank, rank);
     for (int i = 0; i < rank; i++)
-        ck_assert_msg(parameter->dimension[i] == dimension[i], "dimension %d of %s is %d, not %d", i, name, (int)parameter->dimension[i],
-                      (int)dimension[i]);
+        ck_assert_msg(parameter->dimension[i] == dimension[i], "dimension %d of %s is %d, not %d", i, name,
+                      (int)parameter->dimension[i], (int)dimension[i]);
 }
 
-#define CHECK_PARAMETER(graph, name, ...)                                                                                          \
-    check_parameter(graph, name, (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+#define CHECK_PARAMETER(graph, name, ...)                                                                              \
+    check_parameter(graph, name, (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                      \
+                    (const int64_t[]){__VA_ARGS__})
 
 /* Scenario (a) but for the sizes of condition and latent, which its 301 MB come from. */
 START_TEST(test_paper_32)
@@ -238,7 +240,8 @@ START_TEST(test_odd_taps)
 }
 END_TEST
 
-static void refused(const carso_model *model, int condition_size, int latent_size, int seed_channels, carso_status expected)
+static void refused(const carso_model *model, int condition_size, int latent_size, int seed_channels,
+                    carso_status expected)
 {
     carso_purifier_options options;
     carso_model *result = (carso_model *)&options;
@@ -286,7 +289,8 @@ START_TEST(test_initial_weights)
     ck_assert_ptr_null(purifier[0]->encoder);
     ck_assert_ptr_nonnull(purifier[1]->encoder);
     for (int i = 0; i < purifier[0]->decoder->parameter_count; i++) {
-        const cso_parameter *first = purifier[0]->decoder->parameter[i].parameter, *same = purifier[1]->decoder->parameter[i].parameter,
+        const cso_parameter *first = purifier[0]->decoder->parameter[i].parameter,
+                            *same = purifier[1]->decoder->parameter[i].parameter,
                             *other = purifier[2]->decoder->parameter[i].parameter;
         const char *name = purifier[0]->decoder->parameter[i].name;
         ck_assert_mem_eq(first->host, same->host, first->count * sizeof(float));
@@ -325,8 +329,13 @@ START_TEST(test_runs)
     static const uint64_t image_index[2] = {5, 6};
     for (int i = 0; i < 2 * 28 * 28; i++)
         image[i] = (float)(i % 13) / 12.0f;
-    const cso_run run = {.images = image, .element = CSO_F32, .count = 2, .draws = 3, .purpose = CSO_PURPOSE_LATENT,
-                         .image_index = image_index, .reconstructions = reconstruction};
+    const cso_run run = {.images = image,
+                         .element = CSO_F32,
+                         .count = 2,
+                         .draws = 3,
+                         .purpose = CSO_PURPOSE_LATENT,
+                         .image_index = image_index,
+                         .reconstructions = reconstruction};
     require(cso_run_purify(model, &run));
     bool differs = false;
     for (int i = 0; i < 3 * 2 * 28 * 28; i++) {

@@ -99,12 +99,13 @@ START_TEST(uniform_has_its_moments)
     ck_assert_ptr_nonnull(values);
     cso_random_uniform(&example, 0, MANY, values);
     double sum = 0.0, squares = 0.0;
+    int outside = 0;
     for (int i = 0; i < MANY; i++) {
-        ck_assert_float_ge(values[i], 0.0f);
-        ck_assert_float_lt(values[i], 1.0f);
+        outside += !(values[i] >= 0.0f && values[i] < 1.0f);
         sum += values[i] - 0.5;
         squares += (values[i] - 0.5) * (values[i] - 0.5);
     }
+    ck_assert_int_eq(outside, 0);
     ck_assert_double_le(fabs(sum / MANY), 5.0 * sqrt(1.0 / 12.0 / MANY));
     ck_assert_double_le(fabs(squares / MANY - 1.0 / 12.0), 5.0 * sqrt(1.0 / 180.0 / MANY));
     free(values);
@@ -125,7 +126,6 @@ START_TEST(normal_has_its_moments_and_distribution)
     double moments[5] = {0.0}, neighbours = 0.0;
     for (int i = 0; i < MANY; i++) {
         double power = 1.0;
-        ck_assert(isfinite(values[i]));
         for (int j = 1; j < 5; j++) {
             power *= values[i];
             moments[j] += power / MANY;
@@ -181,10 +181,11 @@ START_TEST(permutation_has_every_number_once)
         order[count] = 999;
         cso_random_permutation(&example, count, order);
         ck_assert_uint_eq(order[count], 999);
+        uint64_t wrong = 0;
         for (uint64_t j = 0; j < count; j++) {
-            ck_assert_uint_lt(order[j], count);
-            ck_assert_uint_eq(seen[order[j]]++, 0);
+            wrong += order[j] >= count || seen[order[j]]++ != 0;
         }
+        ck_assert_uint_eq(wrong, 0);
         free(order);
         free(seen);
     }

@@ -37,8 +37,8 @@ static bool message_has(const char *part)
     return strstr(text, part) != NULL;
 }
 
-/* A file of the header's text, spaces up to a multiple of 8, and so many bytes of data, in memory of exactly its size; to be
- * freed. */
+/* A file of the header's text, spaces up to a multiple of 8, and so many bytes of data, in memory of exactly its size;
+ * to be freed. */
 static unsigned char *assemble(const char *header, size_t data_size, size_t *out_size)
 {
     const uint64_t length = (strlen(header) + 7) / 8 * 8;
@@ -96,13 +96,15 @@ END_TEST
 
 START_TEST(hostile_lengths_are_refused)
 {
-    static const uint64_t lengths[] = {(uint64_t)1 << 63, UINT64_MAX, UINT64_MAX - 7, (uint64_t)1 << 32, 17 << 20, 9, 3};
+    static const uint64_t lengths[] = {
+        (uint64_t)1 << 63, UINT64_MAX, UINT64_MAX - 7, (uint64_t)1 << 32, 17 << 20, 9, 3};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         unsigned char bytes[16] = "........{}      ";
         cso_safetensors *file;
         memcpy(bytes, &lengths[i], 8);
         /* 9 is one more than the file has; 3 cuts the header after its closing brace. */
-        ck_assert_int_eq(cso_safetensors_open_memory(context, bytes, sizeof bytes, "case", &file), CARSO_ERROR_BAD_FORMAT);
+        ck_assert_int_eq(cso_safetensors_open_memory(context, bytes, sizeof bytes, "case", &file),
+                         CARSO_ERROR_BAD_FORMAT);
         ck_assert_ptr_null(file);
     }
     ck_assert(message_has("5 bytes follow"));
@@ -133,7 +135,7 @@ END_TEST
 
 START_TEST(offsets_must_cover_the_data_exactly)
 {
-#define ENTRY(name, count, begin, end) \
+#define ENTRY(name, count, begin, end)                                                                                 \
     "\"" name "\":{\"dtype\":\"U8\",\"shape\":[" #count "],\"data_offsets\":[" #begin "," #end "]}"
     refuse("{" ENTRY("a", 4, 0, 4) "," ENTRY("b", 4, 2, 6) "}", 6, "overlaps");
     refuse("{" ENTRY("a", 4, 0, 4) "," ENTRY("b", 4, 0, 4) "}", 4, "overlaps");
@@ -252,7 +254,8 @@ START_TEST(only_regular_files_are_opened)
 }
 END_TEST
 
-/* Whatever byte is changed, and to whatever, opening answers with a status; a change of the data is found by the check. */
+/* Whatever byte is changed, and to whatever, opening answers with a status; a change of the data is found by the check.
+ */
 START_TEST(flipped_bits_never_crash)
 {
     static const float values[4] = {1.0f, 2.0f, 3.0f, 4.0f};
@@ -463,11 +466,13 @@ START_TEST(text_that_is_not_utf8_is_refused)
     static const char *const key = "key";
     static const char *const value = "\xff";
     cso_tensor_write tensor = {.name = "\xff", .type = CSO_TENSOR_U8, .rank = 1, .dimension = {1}, .data = small};
-    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("file"), NULL, 0, &key, &value, 1), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("file"), NULL, 0, &key, &value, 1),
+                     CARSO_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(cso_safetensors_write(context, scratch_file("file"), &tensor, 1, NULL, NULL, 0),
                      CARSO_ERROR_INVALID_ARGUMENT);
     const cso_tensor_write twice[2] = {samples[0], samples[0]};
-    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("file"), twice, 2, NULL, NULL, 0), CARSO_ERROR_INTERNAL);
+    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("file"), twice, 2, NULL, NULL, 0),
+                     CARSO_ERROR_INTERNAL);
     ck_assert_int_eq(scratch_entries(), 0);
 }
 END_TEST

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""libcarso on numpy arrays: robust prediction of images, exact gradients, attacks, training.
+
+    >>> model = carso.Model.load("models/fashion-mnist/model.safetensors")
+    >>> prediction = model.predict_robust(images, draws=8, seed=1)
+    >>> prediction.labels, prediction.agreement
+
+Wherever an enumeration is expected, its name will do: ``loss="log_odds"``.
+"""
+
+from ._release import RELEASE as __version__
+from ._structs import Allocator, AllocateCallback, ReleaseCallback
+from .context import Context, abi_version, backends, status_text, version
+from .data import Dataset, DatasetInfo, read_image, write_png
+from .enums import (
+    Aggregation,
+    Architecture,
+    AttackMethod,
+    LogLevel,
+    Loss,
+    Objective,
+    PixelLayout,
+    PixelOrder,
+    PixelType,
+    Split,
+    Status,
+)
+from .errors import (
+    BackendError,
+    BadFormatError,
+    Cancelled,
+    Error,
+    InputOutputError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidImageError,
+    NonFiniteError,
+    NotFoundError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
+from .model import Model, ModelInfo
+from .results import AttackResult, Gradient, Prediction
+from .training import Trainer, TrainReport
+
+__all__ = [
+    "AllocateCallback",
+    "Allocator",
+    "Aggregation",
+    "Architecture",
+    "AttackMethod",
+    "AttackResult",
+    "BackendError",
+    "BadFormatError",
+    "Cancelled",
+    "Context",
+    "Dataset",
+    "DatasetInfo",
+    "Error",
+    "Gradient",
+    "InputOutputError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidImageError",
+    "LogLevel",
+    "Loss",
+    "Model",
+    "ModelInfo",
+    "NonFiniteError",
+    "NotFoundError",
+    "Objective",
+    "OutOfMemoryError",
+    "PixelLayout",
+    "PixelOrder",
+    "PixelType",
+    "Prediction",
+    "ReleaseCallback",
+    "Split",
+    "Status",
+    "TrainReport",
+    "Trainer",
+    "UnsupportedError",
+    "__version__",
+    "abi_version",
+    "backends",
+    "read_image",
+    "status_text",
+    "version",
+    "write_png",
+]
