@@ -144,12 +144,12 @@ static void print_text(const attack_settings *own, const samples *held, const as
 static json_t *report_json(const attack_settings *own, const samples *held, const assault *attack, const attack_scores *scores,
                            bool has_purifier)
 {
-    json_t *report = json_pack("{s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:s}", "method", method_names[own->method],
+    json_t *report = json_pack("{s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "method", method_names[own->method],
                                "objective", objective_names[own->objective], "loss", loss_names[own->loss], "epsilon", own->epsilon,
                                "steps", (json_int_t)own->steps, "eot", (json_int_t)own->eot, "seed", (json_int_t)own->common.seed,
                                "count", (json_int_t)held->count, "attack", assault_json(attack), "classifier_clean",
                                score_json(&scores->classifier[0]), "classifier_attacked", score_json(&scores->classifier[1]),
-                               "picture", own->output);
+                               "picture", session_json_text(own->output));
     if (has_purifier) {
         json_object_set_new(report, "defence_clean", score_json(&scores->defence[0]));
         json_object_set_new(report, "defence_attacked", score_json(&scores->defence[1]));
@@ -210,6 +210,9 @@ static exit_status attack_run(void *settings, int argument_count, char **argumen
     const attack_settings *own = settings;
     carso_model *model = NULL;
     samples held = {0};
+    if (!session_can_write(own->output, false) || (own->folder && !session_can_write(own->folder, true))) {
+        return STATUS_FAILURE;
+    }
     carso_context *context = session_open(&own->common);
     if (!context) {
         return STATUS_FAILURE;

@@ -170,7 +170,7 @@ static exit_status report(const bench_state *state, const double *median, const 
     static const char *const headings[] = {"", "batch", "images/s", "milliseconds per call"};
     const bench_settings *own = state->settings;
     if (own->common.json) {
-        json_t *object = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:f}", "model", path, "backend", carso_context_backend(state->context),
+        json_t *object = json_pack("{s:o, s:s, s:i, s:I, s:I, s:I, s:f}", "model", session_json_text(path), "backend", carso_context_backend(state->context),
                                    "threads", (int)carso_context_threads(state->context), "batch", (json_int_t)own->batch, "draws",
                                    (json_int_t)own->draws, "train_batch", (json_int_t)own->train_batch, "peak_memory_mib", peak_memory_mib());
         for (int kind = 0; kind < KIND_COUNT; kind++) {

@@ -162,10 +162,10 @@ static json_t *report_json(const demo_settings *demo, const samples *held, const
         }
         json_array_append_new(list, entry);
     }
-    return json_pack("{s:I, s:f, s:I, s:I, s:o, s:f, s:f, s:s, s:f}", "count", (json_int_t)held->count, "epsilon", demo->epsilon,
+    return json_pack("{s:I, s:f, s:I, s:I, s:o, s:f, s:f, s:o, s:f}", "count", (json_int_t)held->count, "epsilon", demo->epsilon,
                      "draws", (json_int_t)demo->draws, "seed", (json_int_t)demo->common.seed, "rows", list, "worst_classifier",
                      worst_case(rows, held->count, false), "worst_defence", worst_case(rows, held->count, true), "picture",
-                     demo->output, "seconds", seconds);
+                     session_json_text(demo->output), "seconds", seconds);
 }
 
 static exit_status show(const demo_settings *demo, const carso_model *model, const samples *held)
@@ -222,6 +222,9 @@ static exit_status demo_run(void *settings, int argument_count, char **arguments
     samples held = {0};
     (void)argument_count;
     (void)arguments;
+    if (!session_can_write(demo->output, false)) {
+        return STATUS_FAILURE;
+    }
     if (!demo->model && !bundled_path(BUNDLED_MODEL, model_path, sizeof model_path)) {
         return STATUS_FAILURE;
     }

@@ -152,7 +152,7 @@ static exit_status show_dataset(const info_settings *own, carso_context *context
         if (own->common.json) {
             json_t *classes = json_array();
             for (int32_t j = 0; j < info.classes; j++) {
-                json_array_append_new(classes, json_string(carso_dataset_class_name(data, j)));
+                json_array_append_new(classes, session_json_text(carso_dataset_class_name(data, j)));
             }
             json_object_set_new(object, names[i],
                                 json_pack("{s:s, s:I, s:i, s:i, s:i, s:o}", "format", info.format, "count", (json_int_t)info.count,
@@ -184,7 +184,8 @@ static exit_status info_run(void *settings, int argument_count, char **arguments
         return STATUS_FAILURE;
     }
     bool folder = stat(arguments[0], &entry) == 0 && S_ISDIR(entry.st_mode);
-    exit_status status = folder ? show_dataset(own, context, arguments[0]) : show_model(own, context, arguments[0]);
+    bool images = folder || strstr(arguments[0], "-images-idx3-ubyte");
+    exit_status status = images ? show_dataset(own, context, arguments[0]) : show_model(own, context, arguments[0]);
     carso_context_destroy(context);
     return status;
 }

@@ -113,7 +113,8 @@ static json_t *prediction_json(const carso_model *model, const carso_prediction 
 {
     uint64_t classes = (uint64_t)carso_prediction_classes(prediction);
     int32_t label = carso_prediction_labels(prediction)[image];
-    return json_pack("{s:i, s:s, s:o, s:o, s:i, s:i}", "label", label, "class", carso_model_class_name(model, label), "probabilities",
+    return json_pack("{s:i, s:o, s:o, s:o, s:i, s:i}", "label", label, "class",
+                     session_json_text(carso_model_class_name(model, label)), "probabilities",
                      number_list(carso_prediction_probabilities(prediction) + image * classes, classes), "log_odds",
                      number_list(carso_prediction_log_odds(prediction) + image * classes, classes), "draws",
                      (int)carso_prediction_draws(prediction), "agreement", (int)carso_prediction_agreement(prediction)[image]);
@@ -125,7 +126,7 @@ static json_t *report_json(const predict_settings *own, const carso_model *model
     json_t *list = json_array();
     for (uint64_t i = 0; i < held->count; i++) {
         char name[64];
-        json_t *entry = json_pack("{s:s, s:o}", "image", samples_name(held, i, name, sizeof name), "classifier",
+        json_t *entry = json_pack("{s:o, s:o}", "image", session_json_text(samples_name(held, i, name, sizeof name)), "classifier",
                                   prediction_json(model, plain, i));
         if (held->labels) {
             json_object_set_new(entry, "true", json_integer(held->labels[i]));

@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "grid.h"
+#include "progress.h"
 #include "scoring.h"
 
 typedef struct purify_settings {
@@ -38,11 +39,16 @@ static exit_status write_all(const purify_settings *own, const carso_model *mode
     carso_images images = samples_describe(held, held->pixels, 0, held->count);
     carso_predict_options options;
     carso_prediction *purified = NULL;
+    progress_bar bar;
     carso_predict_options_init(&options, sizeof options);
     options.draws = (int32_t)own->draws;
     options.seed = (uint64_t)own->common.seed;
     options.first_image = held->first;
+    options.progress = progress_callback;
+    options.progress_user = &bar;
+    progress_start(&bar, "reconstructions", own->common.quiet);
     carso_status status = carso_purify(model, &images, &options, &purified);
+    progress_finish(&bar);
     if (status != CARSO_OK) {
         return session_failure(context, status, "cannot purify");
     }
@@ -67,6 +73,9 @@ static exit_status purify_run(void *settings, int argument_count, char **argumen
     carso_model *model = NULL;
     samples held = {0};
     uint64_t written = 0;
+    if (!session_can_write(own->output, false) || (own->folder && !session_can_write(own->folder, true))) {
+        return STATUS_FAILURE;
+    }
     carso_context *context = session_open(&own->common);
     if (!context) {
         return STATUS_FAILURE;
@@ -90,8 +99,8 @@ static exit_status purify_run(void *settings, int argument_count, char **argumen
         status = grid_write(model, &held, NULL, 0, (int32_t)own->draws, (uint64_t)own->common.seed, own->output);
     }
     if (status == STATUS_OK && own->common.json) {
-        status = session_print_json(json_pack("{s:I, s:I, s:s, s:I}", "count", (json_int_t)held.count, "draws", (json_int_t)own->draws,
-                                              "picture", own->output, "files", (json_int_t)written));
+        status = session_print_json(json_pack("{s:I, s:I, s:o, s:I}", "count", (json_int_t)held.count, "draws", (json_int_t)own->draws,
+                                              "picture", session_json_text(own->output), "files", (json_int_t)written));
     } else if (status == STATUS_OK) {
         printf("%s: %llu images, %lld reconstructions each\n", own->output, (unsigned long long)held.count, (long long)own->draws);
         if (own->folder) {

@@ -147,10 +147,13 @@ static exit_status purifier_run(void *settings, int argument_count, char **argum
     carso_dataset *data = NULL, *test = NULL;
     carso_trainer *trainer = NULL;
     (void)argument_count;
+    char *checkpoint = NULL;
+    exit_status status = training_checkpoint_path(&own->training, &checkpoint);
+    if (status != STATUS_OK) {
+        return status;
+    }
     carso_context *context = session_open(&own->training.common);
-    char *checkpoint = training_checkpoint_path(&own->training);
-    if (!context || !checkpoint) {
-        carso_context_destroy(context);
+    if (!context) {
         free(checkpoint);
         return STATUS_FAILURE;
     }
@@ -158,8 +161,8 @@ static exit_status purifier_run(void *settings, int argument_count, char **argum
     if (opened == CARSO_OK && own->training.validate > 0) {
         opened = carso_dataset_open(context, arguments[1], CARSO_SPLIT_TEST, &test);
     }
-    exit_status status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, &trainer)
-                                            : session_failure(context, opened, "cannot open %s", arguments[1]);
+    status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, true, &trainer)
+                                : session_failure(context, opened, "cannot open %s", arguments[1]);
     if (status == STATUS_OK && !trainer) {
         status = new_trainer(own, data, context, arguments[0], &trainer);
     }

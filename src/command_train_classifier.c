@@ -180,10 +180,13 @@ static exit_status classifier_run(void *settings, int argument_count, char **arg
     carso_dataset *data = NULL, *test = NULL;
     carso_trainer *trainer = NULL;
     (void)argument_count;
+    char *checkpoint = NULL;
+    exit_status status = training_checkpoint_path(&own->training, &checkpoint);
+    if (status != STATUS_OK) {
+        return status;
+    }
     carso_context *context = session_open(&own->training.common);
-    char *checkpoint = training_checkpoint_path(&own->training);
-    if (!context || !checkpoint) {
-        carso_context_destroy(context);
+    if (!context) {
         free(checkpoint);
         return STATUS_FAILURE;
     }
@@ -191,8 +194,8 @@ static exit_status classifier_run(void *settings, int argument_count, char **arg
     if (opened == CARSO_OK && own->training.validate > 0) {
         opened = carso_dataset_open(context, arguments[0], CARSO_SPLIT_TEST, &test);
     }
-    exit_status status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, &trainer)
-                                            : session_failure(context, opened, "cannot open %s", arguments[0]);
+    status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, false, &trainer)
+                                : session_failure(context, opened, "cannot open %s", arguments[0]);
     if (status == STATUS_OK && !trainer) {
         status = new_trainer(own, data, context, &trainer);
     }

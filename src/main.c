@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The carso program: picks the subcommand. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "carso/version.h"
 #include "commands.h"
@@ -51,9 +54,26 @@ static exit_status help(int argc, char **argv)
     return STATUS_OK;
 }
 
+/*
+ * A closed standard stream would give its number to the next file that is opened, and reports would end up in a model.
+ * What takes its place refuses to be read or written in the direction that the stream is meant for.
+ */
+static void reserve_standard_streams(void)
+{
+    for (int number = STDIN_FILENO; number <= STDERR_FILENO; number++) {
+        if (fcntl(number, F_GETFD) < 0 && errno == EBADF) {
+            int opened = open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+            if (opened > STDERR_FILENO) {
+                close(opened);
+            }
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     exit_status status;
+    reserve_standard_streams();
     if (argc < 2) {
         print_overview(stderr);
         return STATUS_USAGE;
@@ -72,8 +92,9 @@ int main(int argc, char **argv)
         status = command_execute(found, argc - 1, argv + 1);
     }
     /* A full disk behind a redirected report must not look like success. */
-    if (fflush(stdout) != 0 && status == STATUS_OK) {
-        perror("carso: standard output");
+    errno = 0;
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {
+        complain("cannot write to standard output: %s", errno ? strerror(errno) : "an earlier part of the report is lost");
         status = STATUS_FAILURE;
     }
     return status;

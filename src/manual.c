@@ -30,7 +30,8 @@ static void print_command(const command *the_command, FILE *stream)
     char settings[4096] __attribute__((aligned(16)));
     memset(settings, 0, sizeof settings);
     the_command->defaults(settings);
-    fprintf(stream, ".SS carso %s\n.B carso %s\n[OPTION...] ", the_command->name, the_command->name);
+    fprintf(stream, ".SS carso %s\n.B carso %s\n[OPTION...]%s", the_command->name, the_command->name,
+            the_command->arguments[0] ? " " : "");
     print_escaped(stream, the_command->arguments);
     fputs("\n.PP\n", stream);
     print_escaped(stream, the_command->description);

@@ -2,7 +2,6 @@
 /* Parsing a command line by its table, with getopt_long, and printing the table as help. */
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdarg.h>
@@ -15,7 +14,7 @@
 #define HELP_VALUE 999
 #define TEXT_WIDTH 78
 
-static const char *current_command = "carso";
+static char current_command[64] = "carso";
 
 void complain(const char *format, ...)
 {
@@ -79,9 +78,8 @@ void option_form(const option_entry *entry, char *text, size_t size)
 static bool parse_number(const char *text, double *out)
 {
     char *end;
-    errno = 0;
     *out = strtod(text, &end);
-    return end != text && *end == '\0' && errno == 0;
+    return end != text && *end == '\0';
 }
 
 static bool parse_ratio(const char *text, double *out)
@@ -107,9 +105,9 @@ static bool parse_ratio(const char *text, double *out)
 static bool set_integer(const option_entry *entry, void *settings, const char *value)
 {
     char *end;
-    errno = 0;
+    /* What is too large for a long long becomes its largest value, which is out of every option's range too. */
     long long number = strtoll(value, &end, 10);
-    if (end == value || *end != '\0' || errno != 0) {
+    if (end == value || *end != '\0') {
         complain("--%s: '%s' is not a whole number", entry->name, value);
         return false;
     }
@@ -206,7 +204,8 @@ void command_help(const command *the_command, FILE *stream)
     char settings[4096] __attribute__((aligned(16)));
     memset(settings, 0, sizeof settings);
     the_command->defaults(settings);
-    fprintf(stream, "Usage: carso %s [OPTION...] %s\n\n", the_command->name, the_command->arguments);
+    fprintf(stream, "Usage: carso %s [OPTION...]%s%s\n\n", the_command->name, the_command->arguments[0] ? " " : "",
+            the_command->arguments);
     print_wrapped(stream, the_command->description, 0);
     fputs("\nOptions:\n", stream);
     for (const option_entry *entry = the_command->options; entry->name; entry++) {
@@ -218,11 +217,11 @@ void command_help(const command *the_command, FILE *stream)
         fprintf(stream, "  %s%s\n", entry->letter ? "" : "    ", form);
         print_wrapped(stream, text, 10);
         if (entry->type == OPTION_CHOICE) {
-            fprintf(stream, "%*sOne of:", 10, "");
-            for (int i = 0; entry->choices[i]; i++) {
-                fprintf(stream, " %s", entry->choices[i]);
+            size_t length = (size_t)snprintf(text, sizeof text, "One of:");
+            for (int i = 0; entry->choices[i] && length < sizeof text; i++) {
+                length += (size_t)snprintf(text + length, sizeof text - length, " %s", entry->choices[i]);
             }
-            fputc('\n', stream);
+            print_wrapped(stream, text, 10);
         }
     }
     fputs("  -h, --help\n          Print this text.\n", stream);
@@ -235,16 +234,28 @@ void command_help(const command *the_command, FILE *stream)
     }
 }
 
+/* written: the word that getopt_long came to; of a cluster of letters it may be a neighbour. */
+static void complain_of_option(const command *the_command, const char *written, bool lacks_value)
+{
+    char letter[3] = {'-', (char)optopt, '\0'};
+    const char *fault = "is not an option of this command, or short for several";
+    if (lacks_value) {
+        fault = "needs a value";
+    } else if (optopt >= HELP_VALUE) {
+        fault = "takes no value";
+    }
+    complain("%s %s; 'carso %s --help' lists the options", optopt > 0 && optopt < HELP_VALUE ? letter : written, fault,
+             the_command->name);
+}
+
 exit_status command_execute(const command *the_command, int argc, char **argv)
 {
     struct option long_options[MOST_OPTIONS + 2];
     char letters[2 * MOST_OPTIONS + 8] = ":h";
     char settings[4096] __attribute__((aligned(16)));
-    char title[64];
     int count = 0;
 
-    snprintf(title, sizeof title, "carso %s", the_command->name);
-    current_command = title;
+    snprintf(current_command, sizeof current_command, "carso %s", the_command->name);
     if (the_command->settings_size > sizeof settings) {
         complain("the settings of this command are too large");
         return STATUS_FAILURE;
@@ -270,8 +281,7 @@ exit_status command_execute(const command *the_command, int argc, char **argv)
             return STATUS_OK;
         }
         if (value == '?' || value == ':') {
-            complain("%s %s; 'carso %s --help' lists the options", argv[optind - 1],
-                     value == ':' ? "needs a value" : "is not an option of this command", the_command->name);
+            complain_of_option(the_command, argv[optind - 1], value == ':');
             return STATUS_USAGE;
         }
         const option_entry *entry = the_command->options;

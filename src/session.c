@@ -2,11 +2,15 @@
 /* Context, failures and interrupts of the program. */
 #include "session.h"
 
+#include <errno.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t interrupted;
 
@@ -28,20 +32,26 @@ double session_seconds(void)
 
 void common_defaults(common_settings *common) { *common = (common_settings){.memory_limit = 1024}; }
 
+/* Of the context. */
+typedef struct opening {
+    bool under_way, explained;
+} opening;
+
 /* Errors reach the user through the status of the call that failed, except while there is no context to ask. */
 static void print_log(carso_log_level level, const char *text, void *user)
 {
-    const bool *opening = user;
+    opening *state = user;
     if (level == CARSO_LOG_WARNING) {
         complain("warning: %s", text);
-    } else if (level == CARSO_LOG_ERROR && *opening) {
+    } else if (level == CARSO_LOG_ERROR && state->under_way) {
         complain("%s", text);
+        state->explained = true;
     }
 }
 
 carso_context *session_open(const common_settings *common)
 {
-    static bool opening;
+    static opening state;
     carso_context_options options;
     carso_context *context;
     carso_context_options_init(&options, sizeof options);
@@ -49,18 +59,23 @@ carso_context *session_open(const common_settings *common)
     options.threads = (int32_t)common->threads;
     options.memory_limit = (uint64_t)common->memory_limit << 20;
     options.log = print_log;
-    options.log_user = &opening;
-    opening = true;
+    options.log_user = &state;
+    state = (opening){.under_way = true};
     carso_status status = carso_context_create(&options, &context);
-    opening = false;
+    state.under_way = false;
     if (status != CARSO_OK) {
-        complain("cannot start: %s", carso_status_str(status));
+        if (!state.explained) {
+            complain("cannot start: %s", carso_status_str(status));
+        }
         return NULL;
     }
     struct sigaction action = {.sa_handler = note_interrupt};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    /* A limit on file sizes then is a failed write like any other, with the temporary file removed and a message. */
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGXFSZ, &action, NULL);
     return context;
 }
 
@@ -80,18 +95,58 @@ exit_status session_failure(const carso_context *context, carso_status status, c
     return status == CARSO_ERROR_NON_FINITE ? STATUS_UNTRUSTED : STATUS_FAILURE;
 }
 
+bool session_can_write(const char *path, bool folder)
+{
+    char parent[4096];
+    struct stat entry;
+    int length = snprintf(parent, sizeof parent, "%s", path);
+    if (length < 0 || (size_t)length >= sizeof parent) {
+        complain("cannot write %s: %s", path, strerror(ENAMETOOLONG));
+        return false;
+    }
+    if (!folder && stat(path, &entry) == 0 && S_ISDIR(entry.st_mode)) {
+        complain("cannot write %s: it is a folder", path);
+        return false;
+    }
+    const char *where = folder ? path : dirname(parent);
+    if (stat(where, &entry) == 0 && !S_ISDIR(entry.st_mode)) {
+        complain("cannot write into %s: it is not a folder", where);
+        return false;
+    }
+    if (access(where, W_OK | X_OK) != 0) {
+        complain("cannot write into %s: %s", where, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+json_t *session_json_text(const char *text)
+{
+    json_t *value = json_string(text);
+    char *copy = value ? NULL : strdup(text);
+    for (char *letter = copy; letter && *letter; letter++) {
+        *letter = (*letter & 0x80) != 0 ? '?' : *letter;
+    }
+    if (copy) {
+        value = json_string(copy);
+        free(copy);
+    }
+    return value;
+}
+
 exit_status session_print_json(json_t *value)
 {
     if (!value) {
         complain("out of memory");
         return STATUS_FAILURE;
     }
-    int failed = json_dumpf(value, stdout, JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER);
+    char *text = json_dumps(value, JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER);
     json_decref(value);
-    if (failed) {
+    if (!text) {
         complain("the result cannot be written as JSON");
         return STATUS_FAILURE;
     }
-    putchar('\n');
+    puts(text); /* whether it could be written is seen at the end */
+    free(text);
     return STATUS_OK;
 }

@@ -45,6 +45,14 @@ exit_status session_failure(const carso_context *context, carso_status status, c
 /* True once the user has pressed Ctrl-C (or the process got SIGTERM). A second time ends the process at once. */
 bool session_interrupted(void);
 
+/*
+ * Whether a file can be written at path, asked before hours of work are spent on what goes there; complains where not.
+ * folder: path is the folder to write into.
+ */
+bool session_can_write(const char *path, bool folder);
+
+/* Text for a JSON value; what is not UTF-8, as file names may be, has each strange byte replaced by '?'. */
+json_t *session_json_text(const char *text);
 /* Prints value as one line on standard output and releases it. */
 exit_status session_print_json(json_t *value);
 

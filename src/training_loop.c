@@ -16,19 +16,48 @@ void training_defaults(training_settings *training)
     training->save_minutes = 5;
 }
 
-char *training_checkpoint_path(const training_settings *training)
+exit_status training_checkpoint_path(const training_settings *training, char **out_path)
 {
-    char *path;
-    int made = training->checkpoint ? asprintf(&path, "%s", training->checkpoint)
-                                    : asprintf(&path, "%s.checkpoint", training->output);
+    int made = training->checkpoint ? asprintf(out_path, "%s", training->checkpoint)
+                                    : asprintf(out_path, "%s.checkpoint", training->output);
+    exit_status status = STATUS_OK;
     if (made < 0) {
+        *out_path = NULL;
         complain("out of memory");
-        return NULL;
+        return STATUS_FAILURE;
     }
-    return path;
+    if (strcmp(*out_path, training->output) == 0) {
+        complain("--checkpoint: %s is the model to write; once that is written, the checkpoint is removed", *out_path);
+        status = STATUS_USAGE;
+    } else if (!session_can_write(training->output, false) || !session_can_write(*out_path, false)) {
+        status = STATUS_FAILURE;
+    }
+    if (status != STATUS_OK) {
+        free(*out_path);
+        *out_path = NULL;
+    }
+    return status;
 }
 
-exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint,
+/* Only the training of a purifier reaches a model that has one. */
+static exit_status check_kind(carso_context *context, const carso_trainer *trainer, const char *checkpoint, bool purifier)
+{
+    carso_model *model;
+    carso_model_info info = {.struct_size = sizeof info};
+    carso_status status = carso_trainer_get_model(trainer, &model);
+    if (status != CARSO_OK) {
+        return session_failure(context, status, "cannot resume from %s", checkpoint);
+    }
+    carso_model_get_info(model, &info);
+    carso_model_destroy(model);
+    if ((info.has_purifier != 0) != purifier) {
+        complain("cannot resume from %s: it is of the training of a %s", checkpoint, purifier ? "classifier" : "purifier");
+        return STATUS_FAILURE;
+    }
+    return STATUS_OK;
+}
+
+exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
                             carso_trainer **out_trainer)
 {
     *out_trainer = NULL;
@@ -36,7 +65,8 @@ exit_status training_resume(const training_settings *training, carso_context *co
         return STATUS_OK;
     }
     carso_status status = carso_trainer_load(context, checkpoint, out_trainer);
-    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot resume from %s", checkpoint);
+    return status == CARSO_OK ? check_kind(context, *out_trainer, checkpoint, purifier)
+                              : session_failure(context, status, "cannot resume from %s", checkpoint);
 }
 
 static uint64_t images_used(const training_settings *training, const carso_dataset *data)

@@ -35,10 +35,11 @@ typedef struct training_settings {
 /* clang-format on */
 
 void training_defaults(training_settings *training);
-/* Path of the checkpoint, to be freed; NULL after a complaint. */
-char *training_checkpoint_path(const training_settings *training);
-/* Opens the checkpoint where resume is set; *out_trainer stays NULL where it is not. */
-exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint, carso_trainer **out_trainer);
+/* Path of the checkpoint, to be freed; complains where it or the model could not be written. */
+exit_status training_checkpoint_path(const training_settings *training, char **out_path);
+/* Opens the checkpoint where resume is set; *out_trainer stays NULL where it is not. purifier: the kind of training it must be of. */
+exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
+                            carso_trainer **out_trainer);
 /* Number of steps in an epoch; 0 after a complaint. */
 int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data);
 

@@ -24,13 +24,13 @@ run()
 }
 
 {
-    run train-classifier "$data" --architecture small-cnn --width 2 --epsilon $epsilon --pgd-steps 7 --step-size 0.025 \
-        --ramp 4 --epochs 16 --batch 128 --learning-rate 0.05 --warm-up 1 --weight-decay 2e-4 --seed 1 --quiet \
+    run train-classifier "$data" --architecture small-cnn --width 1 --epsilon $epsilon --pgd-steps 5 --step-size 0.035 \
+        --ramp 3 --epochs 10 --batch 128 --learning-rate 0.05 --warm-up 1 --weight-decay 2e-4 --seed 1 --quiet \
         --output "$work/classifier.safetensors"
     run train "$work/classifier.safetensors" "$data" --condition-size 128 --latent-size 32 --seed-channels 128 \
-        --epsilon $epsilon --pgd-steps 40 --step-size 0.01 --adversarial-fraction 0.5 --epochs 10 --batch 128 \
-        --by-step --mean-loss --warm-up 1.5 --plateau 4.5 --annealing 4 --learning-rate 2e-3 --learning-rate-end 2e-5 \
-        --beta-start 1.5 --beta-full 3 --seed 1 --quiet --output "$work/model.safetensors"
+        --epsilon $epsilon --pgd-steps 40 --step-size 0.01 --adversarial-fraction 0.5 --epochs 8 --batch 128 \
+        --by-step --mean-loss --warm-up 1 --plateau 4 --annealing 3 --learning-rate 2e-3 --learning-rate-end 2e-5 \
+        --beta-start 1 --beta-full 3 --seed 1 --quiet --output "$work/model.safetensors"
 } 2>&1 | tee "$work/training.log"
 
 cp "$work/model.safetensors" "$out/model.safetensors"

@@ -76,7 +76,8 @@ static carso_status turn_run(cso_device *device, cso_kernel *kernel, const cso_a
         int64_t first, last;
         cso_share(k->batch, parts, part, &first, &last);
         for (int64_t i = first; i < last; i++) {
-            transpose(k->to_planes ? k->pixels : k->channels, k->to_planes ? k->channels : k->pixels, from + i * image, to + i * image);
+            transpose(k->to_planes ? k->pixels : k->channels, k->to_planes ? k->channels : k->pixels, from + i * image,
+                      to + i * image);
         }
     }
     return CARSO_OK;

@@ -5,14 +5,20 @@
 #include <cblas.h>
 #include <omp.h>
 
+enum { DYNAMIC_BIT = 1 << 30 };
+
 carso_status cso_onednn_check(const cso_device *device, dnnl_status_t status, const char *operation)
 {
     switch ((int)status) {
     case dnnl_success: return CARSO_OK;
     case dnnl_out_of_memory:
-        return cso_fail(device->context, CARSO_ERROR_OUT_OF_MEMORY, "oneDNN ran out of memory for a %s; use smaller batches", operation);
-    case dnnl_unimplemented: return cso_fail(device->context, CARSO_ERROR_UNSUPPORTED, "oneDNN cannot do a %s of this shape", operation);
-    default: return cso_fail(device->context, CARSO_ERROR_BACKEND, "oneDNN failed at a %s with status %d", operation, (int)status);
+        return cso_fail(device->context, CARSO_ERROR_OUT_OF_MEMORY,
+                        "oneDNN ran out of memory for a %s; use smaller batches", operation);
+    case dnnl_unimplemented:
+        return cso_fail(device->context, CARSO_ERROR_UNSUPPORTED, "oneDNN cannot do a %s of this shape", operation);
+    default:
+        return cso_fail(device->context, CARSO_ERROR_BACKEND, "oneDNN failed at a %s with status %d", operation,
+                        (int)status);
     }
 }
 
@@ -57,76 +63,111 @@ static carso_status device_create(carso_context *context, int threads, cso_devic
     device->context = context;
     device->threads = threads;
     device->loops = choose_loops();
-    const carso_status status = cso_onednn_check(device, dnnl_engine_create(&device->engine, dnnl_cpu, 0), "CPU engine");
+    const carso_status status =
+        cso_onednn_check(device, dnnl_engine_create(&device->engine, dnnl_cpu, 0), "CPU engine");
     if (status != CARSO_OK) {
         device_destroy(device);
         return status;
     }
     if (openblas_get_parallel() == OPENBLAS_THREAD) {
         cso_log(context, CARSO_LOG_WARNING,
-                "the OpenBLAS found has its own thread pool beside OpenMP's, which slows linear layers; install its OpenMP variant "
+                "the OpenBLAS found has its own thread pool beside OpenMP's, which slows linear layers; install its "
+                "OpenMP variant "
                 "(libopenblas0-openmp)");
     }
-    cso_log(context, CARSO_LOG_DEBUG, "oneDNN %d.%d.%d, loops %s, %d threads", version->major, version->minor, version->patch,
-            device->loops->name, threads);
+    cso_log(context, CARSO_LOG_DEBUG, "oneDNN %d.%d.%d, loops %s, %d threads", version->major, version->minor,
+            version->patch, device->loops->name, threads);
     *out = device;
     return CARSO_OK;
 }
 
-/*
- * Three settings of the calling thread, packed in an int. Nested regions are allowed while inside, as oneDNN's kernels
- * count on as many threads as they were prepared for, even where the application calls from a parallel region.
- */
+/* Two settings of the calling thread, packed in an int. */
 void cso_onednn_begin(cso_device *device, int *state)
 {
-    const int levels = omp_get_max_active_levels(), needed = omp_get_active_level() + 1;
-    *state = (omp_get_max_threads() & 0xffff) | (levels & 0xff) << 16 | (omp_get_dynamic() ? 1 << 24 : 0);
+    *state = omp_get_max_threads() | (omp_get_dynamic() ? DYNAMIC_BIT : 0);
     omp_set_num_threads(device->threads);
-    if (levels < needed) {
-        omp_set_max_active_levels(needed);
-    }
     omp_set_dynamic(0);
 }
 
 void cso_onednn_end(cso_device *device, int state)
 {
     (void)device;
-    omp_set_num_threads(state & 0xffff);
-    omp_set_max_active_levels(state >> 16 & 0xff);
-    omp_set_dynamic(state >> 24 & 1);
+    omp_set_num_threads(state & ~DYNAMIC_BIT);
+    omp_set_dynamic((state & DYNAMIC_BIT) != 0);
 }
 
 static bool supports(const cso_device *device, const cso_op *op)
 {
     (void)device;
     if (op->direction == CSO_BACKWARD_PARAMETERS) {
-        return op->kind == CSO_OP_CONVOLUTION || op->kind == CSO_OP_TRANSPOSED_CONVOLUTION || op->kind == CSO_OP_LINEAR ||
-               (op->kind == CSO_OP_BATCH_NORM && !op->attributes.training);
+        return op->kind == CSO_OP_CONVOLUTION || op->kind == CSO_OP_TRANSPOSED_CONVOLUTION ||
+               op->kind == CSO_OP_LINEAR || (op->kind == CSO_OP_BATCH_NORM && !op->attributes.training);
     }
     return op->kind >= 0 && op->kind < CSO_OP_COUNT;
 }
 
-static carso_status prepare(cso_device *device, const cso_op *op, cso_kernel **out)
+static carso_status prepare_kind(cso_device *device, const cso_op *op, cso_kernel **out)
 {
-    carso_status status;
-    int state;
-    *out = NULL;
-    cso_onednn_begin(device, &state); /* a primitive is made for the number of threads that it will run with */
     switch (op->kind) {
     case CSO_OP_CONVOLUTION:
-    case CSO_OP_TRANSPOSED_CONVOLUTION: status = cso_onednn_convolution_prepare(device, op, out); break;
-    case CSO_OP_LINEAR: status = cso_onednn_linear_prepare(device, op, out); break;
-    case CSO_OP_BATCH_NORM: status = cso_onednn_batch_norm_prepare(device, op, out); break;
+    case CSO_OP_TRANSPOSED_CONVOLUTION: return cso_onednn_convolution_prepare(device, op, out);
+    case CSO_OP_LINEAR: return cso_onednn_linear_prepare(device, op, out);
+    case CSO_OP_BATCH_NORM: return cso_onednn_batch_norm_prepare(device, op, out);
     case CSO_OP_CONCATENATE:
     case CSO_OP_FLATTEN:
-    case CSO_OP_UNFLATTEN: status = cso_onednn_arrangement_prepare(device, op, out); break;
+    case CSO_OP_UNFLATTEN: return cso_onednn_arrangement_prepare(device, op, out);
     case CSO_OP_MAX_POOL:
     case CSO_OP_AVERAGE_POOL:
-    case CSO_OP_GLOBAL_AVERAGE_POOL: status = cso_onednn_pool_prepare(device, op, out); break;
-    default: status = cso_onednn_pointwise_prepare(device, op, out); break;
+    case CSO_OP_GLOBAL_AVERAGE_POOL: return cso_onednn_pool_prepare(device, op, out);
+    default: return cso_onednn_pointwise_prepare(device, op, out);
     }
-    cso_onednn_end(device, state);
-    return status;
+}
+
+/* One preparation (op set) or run (op NULL). */
+typedef struct task {
+    cso_device *device;
+    const cso_op *op;
+    cso_kernel **out;
+    cso_kernel *kernel;
+    const cso_arguments *arguments;
+    carso_status status;
+} task;
+
+static void *task_run(void *data)
+{
+    task *const it = data;
+    int state;
+    cso_onednn_begin(it->device, &state); /* a primitive is made for the number of threads that it will run with */
+    it->status =
+        it->op ? prepare_kind(it->device, it->op, it->out) : it->kernel->run(it->device, it->kernel, it->arguments);
+    cso_onednn_end(it->device, state);
+    return NULL;
+}
+
+/*
+ * Inside an application's parallel region oneDNN uses one thread whatever a primitive was made for, and then leaves
+ * parts of some results out. A new thread is outside that region.
+ */
+static carso_status outside_parallel_regions(task *it)
+{
+    pthread_t thread;
+    if (!omp_in_parallel()) {
+        task_run(it);
+        return it->status;
+    }
+    if (pthread_create(&thread, NULL, task_run, it) != 0) {
+        return cso_fail(it->device->context, CARSO_ERROR_OUT_OF_MEMORY,
+                        "no thread could be started; call from outside OpenMP's parallel regions");
+    }
+    pthread_join(thread, NULL);
+    return it->status;
+}
+
+static carso_status prepare(cso_device *device, const cso_op *op, cso_kernel **out)
+{
+    task it = {.device = device, .op = op, .out = out};
+    *out = NULL;
+    return outside_parallel_regions(&it);
 }
 
 static void kernel_destroy(cso_device *device, cso_kernel *kernel)
@@ -152,7 +193,8 @@ static const char *kernel_name(const cso_kernel *kernel) { return kernel->name; 
 
 static carso_status run(cso_device *device, cso_kernel *kernel, const cso_arguments *arguments)
 {
-    return kernel->run(device, kernel, arguments);
+    task it = {.device = device, .kernel = kernel, .arguments = arguments};
+    return outside_parallel_regions(&it);
 }
 
 static carso_status accumulate(cso_device *device, void *destination, const void *source, size_t count)

@@ -21,7 +21,10 @@ typedef struct batch_norm_kernel {
 } batch_norm_kernel;
 
 /* Workspace: four float rows of channels, then two double rows of channels for each part. */
-static float *float_row(void *workspace, const batch_norm_kernel *k, int row) { return (float *)workspace + row * k->channels; }
+static float *float_row(void *workspace, const batch_norm_kernel *k, int row)
+{
+    return (float *)workspace + row * k->channels;
+}
 
 static double *double_rows(void *workspace, const batch_norm_kernel *k)
 {
@@ -40,8 +43,8 @@ static void add_parts(const batch_norm_kernel *k, double *totals, int rows)
 
 typedef enum statistic { SUM, SQUARES, PRODUCTS } statistic;
 
-static const double *statistics(const cso_device *device, const batch_norm_kernel *k, statistic which, const float *dy, const float *x,
-                                const float *mean, void *workspace)
+static const double *statistics(const cso_device *device, const batch_norm_kernel *k, statistic which, const float *dy,
+                                const float *x, const float *mean, void *workspace)
 {
     double *const totals = double_rows(workspace, k);
     const int rows = which == PRODUCTS ? 2 : 1;
@@ -72,8 +75,8 @@ static void normalise(const cso_device *device, const batch_norm_kernel *k, cons
     for (int part = 0; part < k->parts; part++) {
         int64_t first, last;
         cso_share(k->rows, k->parts, part, &first, &last);
-        device->loops->normalise((size_t)(last - first), (size_t)k->channels, x + first * k->channels, y + first * k->channels, mean,
-                                 factor, bias, k->activation, k->slope);
+        device->loops->normalise((size_t)(last - first), (size_t)k->channels, x + first * k->channels,
+                                 y + first * k->channels, mean, factor, bias, k->activation, k->slope);
     }
 }
 
@@ -105,7 +108,8 @@ static carso_status evaluation_backward_data(cso_device *device, cso_kernel *ker
     return CARSO_OK;
 }
 
-static carso_status evaluation_backward_parameters(cso_device *device, cso_kernel *kernel, const cso_arguments *arguments)
+static carso_status evaluation_backward_parameters(cso_device *device, cso_kernel *kernel,
+                                                   const cso_arguments *arguments)
 {
     const batch_norm_kernel *const k = (const batch_norm_kernel *)kernel;
     const float *const variance = k->variance->data;
@@ -141,7 +145,8 @@ static carso_status training_forward(cso_device *device, cso_kernel *kernel, con
         const double variance = totals[c] / count, unbiased = totals[c] / (count > 1 ? count - 1 : 1);
         inverse[c] = (float)(1 / sqrt(variance + (double)k->epsilon));
         factor[c] = weight[c] * inverse[c];
-        running_variance[c] = (float)((double)running_variance[c] + momentum * (unbiased - (double)running_variance[c]));
+        running_variance[c] =
+            (float)((double)running_variance[c] + momentum * (unbiased - (double)running_variance[c]));
     }
     normalise(device, k, x, arguments->output[0], mean, factor, k->bias->data);
     return CARSO_OK;
@@ -152,7 +157,8 @@ static carso_status training_backward(cso_device *device, cso_kernel *kernel, co
     const batch_norm_kernel *const k = (const batch_norm_kernel *)kernel;
     const float *const dy = arguments->input[0], *const x = arguments->input[1], *const weight = k->weight->data;
     const float *const mean = arguments->saved, *const inverse = mean + k->channels;
-    float *const dx = arguments->output[0], *const weight_gradient = arguments->output[1], *const bias_gradient = arguments->output[2];
+    float *const dx = arguments->output[0], *const weight_gradient = arguments->output[1],
+                 *const bias_gradient = arguments->output[2];
     float *const factor = float_row(arguments->workspace, k, 0), *const dy_mean = float_row(arguments->workspace, k, 1);
     float *const slope = float_row(arguments->workspace, k, 2);
     const double count = (double)k->rows;
@@ -177,8 +183,8 @@ static carso_status training_backward(cso_device *device, cso_kernel *kernel, co
         int64_t first, last;
         cso_share(k->rows, k->parts, part, &first, &last);
         const int64_t offset = first * k->channels;
-        device->loops->normalise_backward((size_t)(last - first), (size_t)k->channels, dy + offset, x + offset, mean, factor, dy_mean,
-                                          slope, dx + offset);
+        device->loops->normalise_backward((size_t)(last - first), (size_t)k->channels, dy + offset, x + offset, mean,
+                                          factor, dy_mean, slope, dx + offset);
     }
     return CARSO_OK;
 }
@@ -213,8 +219,8 @@ carso_status cso_onednn_batch_norm_prepare(cso_device *device, const cso_op *op,
     k->bias = op->parameter[1];
     k->mean = op->parameter[2];
     k->variance = op->parameter[3];
-    k->base.workspace =
-        cso_round_up(4 * (size_t)k->channels * sizeof(float)) + 2 * (size_t)k->parts * (size_t)k->channels * sizeof(double);
+    k->base.workspace = cso_round_up(4 * (size_t)k->channels * sizeof(float)) +
+                        2 * (size_t)k->parts * (size_t)k->channels * sizeof(double);
     snprintf(k->base.name, sizeof k->base.name, "loops:%s", device->loops->name);
     *out = &k->base;
     return CARSO_OK;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Products of a convolution as matrix products over columns: for some output pixels, the taps that each reads laid out
- * in rows. Threads take disjoint blocks of pixels with columns that stay in their cache, and call OpenBLAS one-threaded.
+ * in rows. Threads take disjoint blocks of pixels with columns that stay in their cache, and call OpenBLAS
+ * one-threaded.
  */
 #include "backends/onednn/convolution.h"
 
@@ -77,7 +78,8 @@ static carso_status pack(cso_device *device, const cso_geometry *geometry, cso_p
 bool cso_columns_product_narrow(const cso_geometry *geometry, cso_product product)
 {
     return product == CSO_PRODUCT_SOURCE && geometry->groups == 1 &&
-           geometry->source[0] * geometry->kernel[0] * geometry->kernel[1] <= CSO_NARROW;
+           geometry->source[0] * geometry->kernel[0] * geometry->kernel[1] <= CSO_NARROW &&
+           geometry->destination[0] >= 16;
 }
 
 carso_status cso_columns_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
@@ -96,7 +98,8 @@ carso_status cso_columns_product_create(cso_device *device, const cso_geometry *
     made->narrow = cso_columns_product_narrow(g, product);
     made->pitch = made->narrow ? CSO_NARROW : made->taps;
     made->weight_count = g->destination[0] * made->taps;
-    const int64_t units = (made->threads + g->batch - 1) / g->batch; /* per image, at least, for every thread to have one */
+    const int64_t units =
+        (made->threads + g->batch - 1) / g->batch; /* per image, at least, for every thread to have one */
     if (product == CSO_PRODUCT_SOURCE) {
         int64_t block = (g->source[1] + units - 1) / units;
         for (;; block = (block + 1) / 2) {
@@ -134,17 +137,22 @@ carso_status cso_columns_product_create(cso_device *device, const cso_geometry *
     return CARSO_OK;
 }
 
-void cso_columns_product_destroy(cso_device *device, cso_columns_product *product) { cso_release(device->context, product); }
+void cso_columns_product_destroy(cso_device *device, cso_columns_product *product)
+{
+    cso_release(device->context, product);
+}
 
 size_t cso_columns_product_workspace(const cso_columns_product *product)
 {
     const size_t weight =
         product->packed || product->product == CSO_PRODUCT_WEIGHT ? 0 : (size_t)product->weight_count * sizeof(float);
-    return cso_round_up(weight) + product->narrow_size + (size_t)product->threads * (product->column_size + product->partial_size);
+    return cso_round_up(weight) + product->narrow_size +
+           (size_t)product->threads * (product->column_size + product->partial_size);
 }
 
 /* Columns of destination pixels first .. last - 1 of an image, for one group. */
-static void gather(const cso_columns_product *p, const float *image, int64_t group, int64_t first, int64_t last, float *columns)
+static void gather(const cso_columns_product *p, const float *image, int64_t group, int64_t first, int64_t last,
+                   float *columns)
 {
     const cso_geometry *const g = &p->geometry;
     const int64_t channels = g->source[0] / g->groups;
@@ -171,9 +179,10 @@ static void gather(const cso_columns_product *p, const float *image, int64_t gro
     }
 }
 
-/* The adjoint of gather, for source rows row_first .. row_last - 1 only; columns hold destination rows from, from + 1, .. */
-static void scatter(const cso_columns_product *p, float *image, int64_t group, int64_t row_first, int64_t row_last, int64_t from,
-                    int64_t to, const float *columns)
+/* The adjoint of gather, for source rows row_first .. row_last - 1 only; columns hold destination rows from, from + 1,
+ * .. */
+static void scatter(const cso_columns_product *p, float *image, int64_t group, int64_t row_first, int64_t row_last,
+                    int64_t from, int64_t to, const float *columns)
 {
     const cso_geometry *const g = &p->geometry;
     const int64_t channels = g->source[0] / g->groups;
@@ -184,14 +193,15 @@ static void scatter(const cso_columns_product *p, float *image, int64_t group, i
                 continue;
             }
             for (int64_t j = 0; j < g->kernel[1]; j++) {
-                const float *column = columns + (destination_row - from) * g->destination[2] * p->pitch +
+                /* Destination columns low .. high - 1 read a source column that is inside the image. */
+                const int64_t start = j * g->dilation[1] - g->pad_begin[1], step = g->stride[1];
+                const int64_t low = start >= 0 ? 0 : (-start + step - 1) / step;
+                const int64_t inside = g->source[2] - 1 - start;
+                const int64_t high = inside < 0 ? 0 : smaller(g->destination[2], inside / step + 1);
+                const float *column = columns + ((destination_row - from) * g->destination[2] + low) * p->pitch +
                                       (i * g->kernel[1] + j) * channels;
-                for (int64_t ox = 0; ox < g->destination[2]; ox++, column += p->pitch) {
-                    const int64_t x = ox * g->stride[1] - g->pad_begin[1] + j * g->dilation[1];
-                    if (x < 0 || x >= g->source[2]) {
-                        continue;
-                    }
-                    float *const pixel = image + (y * g->source[2] + x) * g->source[0] + group * channels;
+                float *pixel = image + (y * g->source[2] + low * step + start) * g->source[0] + group * channels;
+                for (int64_t x = low; x < high; x++, column += p->pitch, pixel += step * g->source[0]) {
                     for (int64_t c = 0; c < channels; c++) {
                         pixel[c] += column[c];
                     }
@@ -201,7 +211,8 @@ static void scatter(const cso_columns_product *p, float *image, int64_t group, i
     }
 }
 
-static void finish(const cso_device *device, const cso_finish *with, int64_t pixels, int64_t channels, float *y, int64_t offset)
+static void finish(const cso_device *device, const cso_finish *with, int64_t pixels, int64_t channels, float *y,
+                   int64_t offset)
 {
     if (with->bias || with->residual || with->activation != CSO_NO_ACTIVATION) {
         device->loops->finish((size_t)pixels, (size_t)channels, (size_t)channels, y, with->bias,
@@ -218,9 +229,9 @@ static void destination_block(const cso_device *device, const cso_columns_produc
     const int64_t offset = (image * pixels + first) * g->destination[0];
     for (int64_t group = 0; group < g->groups; group++) {
         gather(p, a->source_in + image * g->source[0] * g->source[1] * g->source[2], group, first, last, columns);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)(last - first), (int)channels, (int)p->taps, 1, columns,
-                    (int)p->taps, weight + group * channels * p->taps, (int)p->taps, 0, a->out + offset + group * channels,
-                    (int)g->destination[0]);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)(last - first), (int)channels, (int)p->taps, 1,
+                    columns, (int)p->taps, weight + group * channels * p->taps, (int)p->taps, 0,
+                    a->out + offset + group * channels, (int)g->destination[0]);
     }
     finish(device, &a->finish, last - first, g->destination[0], a->out + offset, offset);
 }
@@ -243,7 +254,8 @@ static void source_block(const cso_device *device, const cso_columns_product *p,
             device->loops->narrow_product((size_t)rows, (size_t)channels, (size_t)channels, dy, weight, columns);
         } else {
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)p->taps, (int)channels, 1, dy,
-                        (int)g->destination[0], weight + group * channels * p->taps, (int)p->taps, 0, columns, (int)p->taps);
+                        (int)g->destination[0], weight + group * channels * p->taps, (int)p->taps, 0, columns,
+                        (int)p->taps);
         }
         scatter(p, whole, group, first, last, from, to, columns);
     }
@@ -251,8 +263,8 @@ static void source_block(const cso_device *device, const cso_columns_product *p,
            image * g->source[1] * row + first * row);
 }
 
-static void weight_block(const cso_columns_product *p, const cso_product_arguments *a, int64_t image, int64_t block, float *columns,
-                         float *partial)
+static void weight_block(const cso_columns_product *p, const cso_product_arguments *a, int64_t image, int64_t block,
+                         float *columns, float *partial)
 {
     const cso_geometry *const g = &p->geometry;
     const int64_t pixels = g->destination[1] * g->destination[2], channels = g->destination[0] / g->groups;
@@ -260,8 +272,9 @@ static void weight_block(const cso_columns_product *p, const cso_product_argumen
     for (int64_t group = 0; group < g->groups; group++) {
         gather(p, a->source_in + image * g->source[0] * g->source[1] * g->source[2], group, first, last, columns);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)channels, (int)p->taps, (int)(last - first), 1,
-                    a->destination_in + (image * pixels + first) * g->destination[0] + group * channels, (int)g->destination[0], columns,
-                    (int)p->taps, 1, partial + group * channels * p->taps, (int)p->taps);
+                    a->destination_in + (image * pixels + first) * g->destination[0] + group * channels,
+                    (int)g->destination[0], columns, (int)p->taps, 1, partial + group * channels * p->taps,
+                    (int)p->taps);
     }
 }
 

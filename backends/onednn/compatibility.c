@@ -5,7 +5,8 @@
 
 #if DNNL_VERSION_MAJOR >= 3
 
-dnnl_status_t cso_descriptor_create(int rank, const dnnl_dims_t dimensions, const dnnl_dims_t strides, cso_descriptor *out)
+dnnl_status_t cso_descriptor_create(int rank, const dnnl_dims_t dimensions, const dnnl_dims_t strides,
+                                    cso_descriptor *out)
 {
     *out = NULL;
     if (strides) {
@@ -38,9 +39,9 @@ dnnl_status_t cso_convolution_describe(dnnl_engine_t engine, const cso_convoluti
             out, engine, dnnl_forward_training, dnnl_convolution_direct, d->source, d->weight, d->bias, d->destination,
             d->stride, d->dilation, d->pad_begin, d->pad_end, attributes);
     case CSO_PRODUCT_SOURCE:
-        return dnnl_convolution_backward_data_primitive_desc_create(out, engine, dnnl_convolution_direct, d->source, d->weight,
-                                                                    d->destination, d->stride, d->dilation, d->pad_begin,
-                                                                    d->pad_end, hint, attributes);
+        return dnnl_convolution_backward_data_primitive_desc_create(out, engine, dnnl_convolution_direct, d->source,
+                                                                    d->weight, d->destination, d->stride, d->dilation,
+                                                                    d->pad_begin, d->pad_end, hint, attributes);
     case CSO_PRODUCT_WEIGHT:
         return dnnl_convolution_backward_weights_primitive_desc_create(
             out, engine, dnnl_convolution_direct, d->source, d->weight, NULL, d->destination, d->stride, d->dilation,
@@ -59,7 +60,8 @@ dnnl_status_t cso_post_operation_activation(dnnl_post_ops_t operations, dnnl_alg
 /* Descriptors of 2.x are values; the heap gives them the handle that 3.x has, from the allocator that 3.x would use. */
 static cso_descriptor descriptor_new(void) { return malloc(sizeof(dnnl_memory_desc_t)); }
 
-dnnl_status_t cso_descriptor_create(int rank, const dnnl_dims_t dimensions, const dnnl_dims_t strides, cso_descriptor *out)
+dnnl_status_t cso_descriptor_create(int rank, const dnnl_dims_t dimensions, const dnnl_dims_t strides,
+                                    cso_descriptor *out)
 {
     *out = NULL;
     const cso_descriptor made = descriptor_new();
@@ -98,19 +100,19 @@ dnnl_status_t cso_convolution_describe(dnnl_engine_t engine, const cso_convoluti
     dnnl_status_t status = dnnl_invalid_arguments;
     switch (d->product) {
     case CSO_PRODUCT_DESTINATION:
-        status = dnnl_dilated_convolution_forward_desc_init(&operation, dnnl_forward_training, dnnl_convolution_direct, d->source,
-                                                            d->weight, d->bias, d->destination, d->stride, d->dilation,
-                                                            d->pad_begin, d->pad_end);
+        status = dnnl_dilated_convolution_forward_desc_init(&operation, dnnl_forward_training, dnnl_convolution_direct,
+                                                            d->source, d->weight, d->bias, d->destination, d->stride,
+                                                            d->dilation, d->pad_begin, d->pad_end);
         break;
     case CSO_PRODUCT_SOURCE:
-        status = dnnl_dilated_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, d->source, d->weight,
-                                                                  d->destination, d->stride, d->dilation, d->pad_begin,
-                                                                  d->pad_end);
+        status = dnnl_dilated_convolution_backward_data_desc_init(&operation, dnnl_convolution_direct, d->source,
+                                                                  d->weight, d->destination, d->stride, d->dilation,
+                                                                  d->pad_begin, d->pad_end);
         break;
     case CSO_PRODUCT_WEIGHT:
-        status = dnnl_dilated_convolution_backward_weights_desc_init(&operation, dnnl_convolution_direct, d->source, d->weight,
-                                                                     NULL, d->destination, d->stride, d->dilation,
-                                                                     d->pad_begin, d->pad_end);
+        status = dnnl_dilated_convolution_backward_weights_desc_init(&operation, dnnl_convolution_direct, d->source,
+                                                                     d->weight, NULL, d->destination, d->stride,
+                                                                     d->dilation, d->pad_begin, d->pad_end);
         break;
     }
     return status == dnnl_success ? dnnl_primitive_desc_create(out, &operation, attributes, engine, hint) : status;

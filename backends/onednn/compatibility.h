@@ -21,7 +21,8 @@ typedef const dnnl_memory_desc_t *cso_descriptor_view;
 #endif
 
 /* Float32. strides NULL: the primitive chooses the layout. Destroy with cso_descriptor_destroy, which accepts NULL. */
-dnnl_status_t cso_descriptor_create(int rank, const dnnl_dims_t dimensions, const dnnl_dims_t strides, cso_descriptor *out);
+dnnl_status_t cso_descriptor_create(int rank, const dnnl_dims_t dimensions, const dnnl_dims_t strides,
+                                    cso_descriptor *out);
 dnnl_status_t cso_descriptor_copy(cso_descriptor_view source, cso_descriptor *out);
 void cso_descriptor_destroy(cso_descriptor descriptor);
 

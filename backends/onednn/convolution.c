@@ -78,12 +78,14 @@ static void finish_pass(const cso_device *device, const cso_finish *finish, int6
     for (int part = 0; part < parts; part++) {
         int64_t first, last;
         cso_share(pixels, parts, part, &first, &last);
-        device->loops->finish((size_t)(last - first), (size_t)channels, (size_t)channels, y + first * channels, finish->bias,
-                              finish->residual ? finish->residual + first * channels : NULL, finish->activation, finish->slope);
+        device->loops->finish((size_t)(last - first), (size_t)channels, (size_t)channels, y + first * channels,
+                              finish->bias, finish->residual ? finish->residual + first * channels : NULL,
+                              finish->activation, finish->slope);
     }
 }
 
-static void bias_gradient(const cso_device *device, int64_t pixels, int64_t channels, const float *dy, void *workspace, float *out)
+static void bias_gradient(const cso_device *device, int64_t pixels, int64_t channels, const float *dy, void *workspace,
+                          float *out)
 {
     double *const totals = workspace;
     const int parts = cso_parts(device, pixels * channels);
@@ -119,7 +121,8 @@ static carso_status convolution_run(cso_device *device, cso_kernel *kernel, cons
         product.source_in = transposed ? dy : x;
         product.destination_in = transposed ? x : dy;
         if (arguments->output[1]) {
-            bias_gradient(device, pixels, output[0], dy, (char *)arguments->workspace + k->product_workspace, arguments->output[1]);
+            bias_gradient(device, pixels, output[0], dy, (char *)arguments->workspace + k->product_workspace,
+                          arguments->output[1]);
         }
         if (!product.out) {
             return CARSO_OK;
@@ -180,8 +183,8 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
     const bool narrow = cso_columns_product_narrow(&k->geometry, product);
     carso_status status = CARSO_OK;
     if (!narrow) {
-        status = cso_primitive_product_create(device, &k->geometry, product, op->parameter[0], &wanted, operation, &k->primitive,
-                                              &k->fused);
+        status = cso_primitive_product_create(device, &k->geometry, product, op->parameter[0], &wanted, operation,
+                                              &k->primitive, &k->fused);
     }
     if (status == CARSO_OK && !k->primitive) {
         status = cso_columns_product_create(device, &k->geometry, product, op->parameter[0], operation, &k->columns);
@@ -191,9 +194,13 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
         cso_release(device->context, k);
         return status;
     }
-    k->product_workspace = k->primitive ? cso_primitive_product_workspace(k->primitive) : cso_columns_product_workspace(k->columns);
+    k->product_workspace =
+        k->primitive ? cso_primitive_product_workspace(k->primitive) : cso_columns_product_workspace(k->columns);
     k->base.workspace = k->product_workspace + (product == CSO_PRODUCT_WEIGHT ? bias_workspace(device, op) : 0);
-    snprintf(k->base.name, sizeof k->base.name, "%s", k->primitive ? cso_primitive_product_name(k->primitive) : narrow ? "columns:loops" : "columns:openblas");
+    snprintf(k->base.name, sizeof k->base.name, "%s",
+             k->primitive ? cso_primitive_product_name(k->primitive)
+             : narrow     ? "columns:loops"
+                          : "columns:openblas");
     *out = &k->base;
     return CARSO_OK;
 }

@@ -31,15 +31,15 @@ typedef struct cso_fusion {
 } cso_fusion;
 
 typedef struct cso_product_arguments {
-    const float *source_in, *destination_in, *weight_in; /* two are read; weight_in only where the parameter is not constant */
+    const float *source_in, *destination_in, *weight_in; /* two are read; the weight only where it is not constant */
     float *out;
     cso_finish finish; /* not for CSO_PRODUCT_WEIGHT */
     void *workspace;   /* as large as _workspace says */
 } cso_product_arguments;
 
 /* Weights in another layout, made once for a constant parameter and shared by all kernels that want that layout. */
-carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_descriptor_view dense, cso_descriptor_view wanted,
-                            const char *operation, const void **out);
+carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_descriptor_view dense,
+                            cso_descriptor_view wanted, const char *operation, const void **out);
 void cso_packed_release(cso_device *device, cso_parameter *parameter);
 
 /* From one layout to another, at each run or once. */
@@ -48,10 +48,10 @@ typedef struct cso_reorder {
     dnnl_memory_t from, to;
 } cso_reorder;
 
-carso_status cso_reorder_create(cso_device *device, cso_descriptor_view from, cso_descriptor_view to, const char *operation,
-                                cso_reorder *out);
-carso_status cso_reorder_run(cso_device *device, const cso_reorder *reorder, dnnl_stream_t stream, const void *from, void *to,
-                             const char *operation);
+carso_status cso_reorder_create(cso_device *device, cso_descriptor_view from, cso_descriptor_view to,
+                                const char *operation, cso_reorder *out);
+carso_status cso_reorder_run(cso_device *device, const cso_reorder *reorder, dnnl_stream_t stream, const void *from,
+                             void *to, const char *operation);
 void cso_reorder_destroy(cso_reorder *reorder);
 
 /* The weight as parameters hold it: [destination channels][source channels / groups][kh][kw]. */
@@ -60,8 +60,8 @@ carso_status cso_weight_descriptor(const cso_device *device, const cso_geometry 
 
 typedef struct cso_primitive_product cso_primitive_product;
 
-/* *out is NULL, with CARSO_OK, where oneDNN has nothing but its reference kernel for this. *out_fused: what the primitive
- * does of what is wanted; at a run only that is looked at. */
+/* *out is NULL, with CARSO_OK, where oneDNN has nothing but its reference kernel for this. *out_fused: what the
+ * primitive does of what is wanted; at a run only that is looked at. */
 carso_status cso_primitive_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                           cso_parameter *weight, const cso_fusion *wanted, const char *operation,
                                           cso_primitive_product **out, cso_fusion *out_fused);

@@ -11,7 +11,7 @@
 
 enum {
     MOST_THREADS = 64, /* OpenBLAS ends the process when more callers than its build allows want buffers */
-    LEAST_COLUMNS = 16 /* of a thread's share */
+    LEAST_SHARE = 8    /* rows or columns for a thread */
 };
 
 typedef struct linear_kernel {
@@ -21,46 +21,53 @@ typedef struct linear_kernel {
     const cso_parameter *weight, *bias;
     cso_op_kind activation;
     float slope;
+    int64_t rows, columns; /* of the result */
+    bool by_rows;          /* what threads divide */
     int threads;
 } linear_kernel;
 
-/* y[:, first .. last - 1] */
-static void forward(const cso_device *device, const linear_kernel *k, const float *x, float *y, int64_t first, int64_t last)
+/* Part of the result: so many rows and columns from a first one on. */
+typedef struct block {
+    int64_t row, column;
+    int rows, columns;
+} block;
+
+static void forward(const cso_device *device, const linear_kernel *k, const float *x, float *y, block b)
 {
-    const float *const weight = (const float *)k->weight->data + first * k->in;
-    const int columns = (int)(last - first), in = (int)k->in;
+    const float *const weight = (const float *)k->weight->data + b.column * k->in;
+    const int in = (int)k->in;
+    float *const to = y + b.row * k->out + b.column;
     if (k->batch == 1) {
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, columns, in, 1, weight, in, x, 1, 0, y + first, 1);
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, b.columns, in, 1, weight, in, x, 1, 0, to, 1);
     } else {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)k->batch, columns, in, 1, x, in, weight, in, 0, y + first,
-                    (int)k->out);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, b.rows, b.columns, in, 1, x + b.row * k->in, in, weight,
+                    in, 0, to, (int)k->out);
     }
-    const float *const bias = k->bias ? (const float *)k->bias->data + first : NULL;
+    const float *const bias = k->bias ? (const float *)k->bias->data + b.column : NULL;
     if (bias || k->activation != CSO_NO_ACTIVATION) {
-        for (int64_t image = 0; image < k->batch; image++) {
-            device->loops->finish(1, (size_t)columns, (size_t)columns + 1, y + image * k->out + first, bias, NULL, k->activation,
-                                  k->slope);
-        }
+        device->loops->finish((size_t)b.rows, (size_t)b.columns, (size_t)k->out, to, bias, NULL, k->activation,
+                              k->slope);
     }
 }
 
-/* dx[:, first .. last - 1] */
-static void backward_data(const linear_kernel *k, const float *dy, float *dx, int64_t first, int64_t last)
+static void backward_data(const linear_kernel *k, const float *dy, float *dx, block b)
 {
-    const float *const weight = (const float *)k->weight->data + first;
+    const float *const weight = (const float *)k->weight->data + b.column;
+    float *const to = dx + b.row * k->in + b.column;
+    const int in = (int)k->in, out = (int)k->out;
     if (k->batch == 1) {
-        cblas_sgemv(CblasRowMajor, CblasTrans, (int)k->out, (int)(last - first), 1, weight, (int)k->in, dy, 1, 0, dx + first, 1);
+        cblas_sgemv(CblasRowMajor, CblasTrans, out, b.columns, 1, weight, in, dy, 1, 0, to, 1);
     } else {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)k->batch, (int)(last - first), (int)k->out, 1, dy, (int)k->out,
-                    weight, (int)k->in, 0, dx + first, (int)k->in);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, b.rows, b.columns, out, 1, dy + b.row * k->out, out,
+                    weight, in, 0, to, in);
     }
 }
 
-/* dw[first .. last - 1, :] */
-static void backward_weight(const linear_kernel *k, const float *dy, const float *x, float *dw, int64_t first, int64_t last)
+static void backward_weight(const linear_kernel *k, const float *dy, const float *x, float *dw, block b)
 {
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)(last - first), (int)k->in, (int)k->batch, 1, dy + first, (int)k->out, x,
-                (int)k->in, 0, dw + first * k->in, (int)k->in);
+    const int in = (int)k->in;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, b.rows, b.columns, (int)k->batch, 1, dy + b.row, (int)k->out,
+                x + b.column, in, 0, dw + b.row * k->in + b.column, in);
 }
 
 static carso_status linear_run(cso_device *device, cso_kernel *kernel, const cso_arguments *arguments)
@@ -80,19 +87,19 @@ static carso_status linear_run(cso_device *device, cso_kernel *kernel, const cso
     if (!y) {
         return CARSO_OK;
     }
-    const int64_t count = k->direction == CSO_BACKWARD_DATA ? k->in : k->out;
     const int parts = k->threads;
 #pragma omp parallel for schedule(static) num_threads(parts) if (parts > 1)
     for (int part = 0; part < parts; part++) {
         int64_t first, last;
-        cso_share(count, parts, part, &first, &last);
-        if (first == last) {
-            continue;
-        }
+        cso_share(k->by_rows ? k->rows : k->columns, parts, part, &first, &last);
+        const block b = {.row = k->by_rows ? first : 0,
+                         .column = k->by_rows ? 0 : first,
+                         .rows = (int)(k->by_rows ? last - first : k->rows),
+                         .columns = (int)(k->by_rows ? k->columns : last - first)};
         switch (k->direction) {
-        case CSO_FORWARD: forward(device, k, x, y, first, last); break;
-        case CSO_BACKWARD_DATA: backward_data(k, x, y, first, last); break;
-        case CSO_BACKWARD_PARAMETERS: backward_weight(k, x, arguments->input[1], y, first, last); break;
+        case CSO_FORWARD: forward(device, k, x, y, b); break;
+        case CSO_BACKWARD_DATA: backward_data(k, x, y, b); break;
+        case CSO_BACKWARD_PARAMETERS: backward_weight(k, x, arguments->input[1], y, b); break;
         }
     }
     return CARSO_OK;
@@ -114,12 +121,17 @@ carso_status cso_onednn_linear_prepare(cso_device *device, const cso_op *op, cso
     k->bias = op->parameter[1];
     k->activation = op->direction == CSO_FORWARD && op->epilogue.activate ? op->epilogue.activation : CSO_NO_ACTIVATION;
     k->slope = op->epilogue.slope;
-    const int64_t count = op->direction == CSO_BACKWARD_DATA ? k->in : k->out;
-    const int64_t most = (count + LEAST_COLUMNS - 1) / LEAST_COLUMNS;
-    k->threads = k->batch * k->in * k->out < CSO_PARALLEL_ELEMENTS ? 1 : device->threads < MOST_THREADS ? device->threads : MOST_THREADS;
+    k->rows = op->direction == CSO_BACKWARD_PARAMETERS ? k->out : k->batch;
+    k->columns = op->direction == CSO_FORWARD ? k->out : k->in;
+    k->by_rows = k->rows > k->columns;
+    const int64_t most = ((k->by_rows ? k->rows : k->columns) + LEAST_SHARE - 1) / LEAST_SHARE;
+    k->threads = k->batch * k->in * k->out < CSO_PARALLEL_ELEMENTS ? 1
+                 : device->threads < MOST_THREADS                  ? device->threads
+                                                                   : MOST_THREADS;
     k->threads = most < k->threads ? (int)most : k->threads;
     k->base.workspace = op->direction == CSO_BACKWARD_PARAMETERS ? (size_t)k->out * sizeof(double) : 0;
-    snprintf(k->base.name, sizeof k->base.name, "%s:openblas", op->batch == 1 && op->direction != CSO_BACKWARD_PARAMETERS ? "sgemv" : "sgemm");
+    snprintf(k->base.name, sizeof k->base.name, "%s:openblas",
+             op->batch == 1 && op->direction != CSO_BACKWARD_PARAMETERS ? "sgemv" : "sgemm");
     *out = &k->base;
     return CARSO_OK;
 }

@@ -17,7 +17,8 @@ typedef struct cso_loops {
     /* y = activation(x); x may be y. CSO_NO_ACTIVATION copies. */
     void (*activate)(size_t count, cso_op_kind kind, float slope, const float *x, float *y);
     /* needed: x for SILU, y for the others. */
-    void (*activate_backward)(size_t count, cso_op_kind kind, float slope, const float *dy, const float *needed, float *dx);
+    void (*activate_backward)(size_t count, cso_op_kind kind, float slope, const float *dy, const float *needed,
+                              float *dx);
     void (*add)(size_t count, const float *a, const float *b, float *y);
     void (*multiply_add)(size_t count, float factor, const float *x, float *y); /* y += factor * x */
     void (*scale)(size_t count, float factor, const float *x, float *y);
@@ -30,8 +31,8 @@ typedef struct cso_loops {
     /* total[c] += x; += (x - mean)^2; (dy, dy * (x - mean)). total has channels entries. */
     void (*sum)(size_t rows, size_t channels, const float *x, double *total);
     void (*sum_squares)(size_t rows, size_t channels, const float *x, const float *mean, double *total);
-    void (*sum_products)(size_t rows, size_t channels, const float *dy, const float *x, const float *mean, double *total,
-                         double *product);
+    void (*sum_products)(size_t rows, size_t channels, const float *dy, const float *x, const float *mean,
+                         double *total, double *product);
     /* dx = factor * (dy - dy_mean - (x - mean) * slope), all per channel. */
     void (*normalise_backward)(size_t rows, size_t channels, const float *dy, const float *x, const float *mean,
                                const float *factor, const float *dy_mean, const float *slope, float *dx);

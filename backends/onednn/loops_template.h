@@ -167,7 +167,8 @@ VALUE void fold(size_t channels, size_t repeats, const double *pattern, double *
     }
 }
 
-LOOP void finish_row(size_t count, float *y, const float *bias, const float *residual, cso_op_kind activation, float slope)
+LOOP void finish_row(size_t count, float *y, const float *bias, const float *residual, cso_op_kind activation,
+                     float slope)
 {
     for (size_t first = 0; first < count; first += BLOCK) {
         const size_t size = count - first < BLOCK ? count - first : BLOCK;
@@ -196,8 +197,8 @@ LOOP void finish(size_t rows, size_t channels, size_t stride, float *y, const fl
     if (repeats > 1) {
         const float *const repeated = repeat(channels, repeats, bias, pattern);
         for (; row + repeats <= rows; row += repeats) {
-            finish_row(repeats * channels, y + row * channels, repeated, residual ? residual + row * channels : NULL, activation,
-                       slope);
+            finish_row(repeats * channels, y + row * channels, repeated, residual ? residual + row * channels : NULL,
+                       activation, slope);
         }
     }
     for (; row < rows; row++) {
@@ -205,7 +206,8 @@ LOOP void finish(size_t rows, size_t channels, size_t stride, float *y, const fl
     }
 }
 
-LOOP void normalise_row(size_t count, const float *x, float *y, const float *mean, const float *factor, const float *bias)
+LOOP void normalise_row(size_t count, const float *x, float *y, const float *mean, const float *factor,
+                        const float *bias)
 {
     SIMD for (size_t i = 0; i < count; i++)
     {
@@ -337,7 +339,8 @@ LOOP void normalise_backward(size_t rows, size_t channels, const float *dy, cons
         float patterns[4][PATTERN];
         const size_t wide = rows / repeats, done = wide * repeats * channels;
         normalise_backward_rows(wide, repeats * channels, dy, x, repeat(channels, repeats, mean, patterns[0]),
-                                repeat(channels, repeats, factor, patterns[1]), repeat(channels, repeats, dy_mean, patterns[2]),
+                                repeat(channels, repeats, factor, patterns[1]),
+                                repeat(channels, repeats, dy_mean, patterns[2]),
                                 repeat(channels, repeats, slope, patterns[3]), dx);
         dy += done;
         x += done;

@@ -22,12 +22,13 @@ void cso_reorder_destroy(cso_reorder *reorder)
     *reorder = (cso_reorder){0};
 }
 
-carso_status cso_reorder_create(cso_device *device, cso_descriptor_view from, cso_descriptor_view to, const char *operation,
-                                cso_reorder *out)
+carso_status cso_reorder_create(cso_device *device, cso_descriptor_view from, cso_descriptor_view to,
+                                const char *operation, cso_reorder *out)
 {
     dnnl_primitive_desc_t description = NULL;
     *out = (cso_reorder){0};
-    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&description, from, device->engine, to, device->engine, NULL);
+    dnnl_status_t status =
+        dnnl_reorder_primitive_desc_create(&description, from, device->engine, to, device->engine, NULL);
     if (status == dnnl_success) {
         status = dnnl_primitive_create(&out->primitive, description);
         dnnl_primitive_desc_destroy(description);
@@ -44,8 +45,8 @@ carso_status cso_reorder_create(cso_device *device, cso_descriptor_view from, cs
     return cso_onednn_check(device, status, operation);
 }
 
-carso_status cso_reorder_run(cso_device *device, const cso_reorder *reorder, dnnl_stream_t stream, const void *from, void *to,
-                             const char *operation)
+carso_status cso_reorder_run(cso_device *device, const cso_reorder *reorder, dnnl_stream_t stream, const void *from,
+                             void *to, const char *operation)
 {
     dnnl_status_t status = dnnl_memory_set_data_handle(reorder->from, (void *)(uintptr_t)from);
     if (status == dnnl_success) {
@@ -68,8 +69,8 @@ static void layout_destroy(const carso_context *context, packed_layout *layout)
     cso_release(context, layout);
 }
 
-static carso_status layout_create(cso_device *device, const void *data, cso_descriptor_view dense, cso_descriptor_view wanted,
-                                  const char *operation, packed_layout **out)
+static carso_status layout_create(cso_device *device, const void *data, cso_descriptor_view dense,
+                                  cso_descriptor_view wanted, const char *operation, packed_layout **out)
 {
     const carso_context *const context = device->context;
     cso_reorder reorder = {0};
@@ -86,7 +87,8 @@ static carso_status layout_create(cso_device *device, const void *data, cso_desc
     }
     status = cso_onednn_check(device, cso_descriptor_copy(wanted, &made->descriptor), operation);
     if (status == CARSO_OK) {
-        status = cso_onednn_check(device, dnnl_stream_create(&stream, device->engine, dnnl_stream_default_flags), operation);
+        status =
+            cso_onednn_check(device, dnnl_stream_create(&stream, device->engine, dnnl_stream_default_flags), operation);
     }
     if (status == CARSO_OK) {
         status = cso_reorder_create(device, dense, wanted, operation, &reorder);
@@ -107,8 +109,8 @@ fail:
     return status;
 }
 
-carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_descriptor_view dense, cso_descriptor_view wanted,
-                            const char *operation, const void **out)
+carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_descriptor_view dense,
+                            cso_descriptor_view wanted, const char *operation, const void **out)
 {
     *out = parameter->data;
     if (dnnl_memory_desc_equal(dense, wanted)) {
@@ -148,10 +150,13 @@ void cso_packed_release(cso_device *device, cso_parameter *parameter)
 carso_status cso_weight_descriptor(const cso_device *device, const cso_geometry *geometry, const char *operation,
                                    cso_descriptor *out)
 {
-    const int64_t out_channels = geometry->destination[0] / geometry->groups, in_channels = geometry->source[0] / geometry->groups;
+    const int64_t out_channels = geometry->destination[0] / geometry->groups,
+                  in_channels = geometry->source[0] / geometry->groups;
     const int64_t area = geometry->kernel[0] * geometry->kernel[1];
     const dnnl_dims_t grouped = {geometry->groups, out_channels, in_channels, geometry->kernel[0], geometry->kernel[1]};
-    const dnnl_dims_t grouped_strides = {out_channels * in_channels * area, in_channels * area, area, geometry->kernel[1], 1};
+    const dnnl_dims_t grouped_strides = {out_channels * in_channels * area, in_channels * area, area,
+                                         geometry->kernel[1], 1};
     const int skip = geometry->groups == 1 ? 1 : 0;
-    return cso_onednn_check(device, cso_descriptor_create(5 - skip, grouped + skip, grouped_strides + skip, out), operation);
+    return cso_onednn_check(device, cso_descriptor_create(5 - skip, grouped + skip, grouped_strides + skip, out),
+                            operation);
 }

@@ -15,18 +15,21 @@ typedef struct pointwise_kernel {
     float mean[4], inverse[4];
 } pointwise_kernel;
 
-static void activation_part(const cso_device *device, const pointwise_kernel *k, const cso_arguments *a, int64_t first, size_t count)
+static void activation_part(const cso_device *device, const pointwise_kernel *k, const cso_arguments *a, int64_t first,
+                            size_t count)
 {
     const float *const x = a->input[0];
     float *const y = a->output[0];
     if (k->direction == CSO_FORWARD) {
         device->loops->activate(count, k->kind, k->slope, x + first, y + first);
     } else {
-        device->loops->activate_backward(count, k->kind, k->slope, x + first, (const float *)a->input[1] + first, y + first);
+        device->loops->activate_backward(count, k->kind, k->slope, x + first, (const float *)a->input[1] + first,
+                                         y + first);
     }
 }
 
-static void add_part(const cso_device *device, const pointwise_kernel *k, const cso_arguments *a, int64_t first, size_t count)
+static void add_part(const cso_device *device, const pointwise_kernel *k, const cso_arguments *a, int64_t first,
+                     size_t count)
 {
     const float *const x = a->input[0];
     if (k->direction == CSO_FORWARD) {
@@ -51,12 +54,14 @@ static void add_part(const cso_device *device, const pointwise_kernel *k, const 
     }
 }
 
-static void standardise_part(const cso_device *device, const pointwise_kernel *k, const cso_arguments *a, int64_t first, size_t count)
+static void standardise_part(const cso_device *device, const pointwise_kernel *k, const cso_arguments *a, int64_t first,
+                             size_t count)
 {
     static const float zero[4];
     const bool forward = k->direction == CSO_FORWARD;
     device->loops->normalise(count / (size_t)k->channels, (size_t)k->channels, (const float *)a->input[0] + first,
-                             (float *)a->output[0] + first, forward ? k->mean : zero, k->inverse, zero, CSO_NO_ACTIVATION, 0);
+                             (float *)a->output[0] + first, forward ? k->mean : zero, k->inverse, zero,
+                             CSO_NO_ACTIVATION, 0);
 }
 
 static carso_status pointwise_run(cso_device *device, cso_kernel *kernel, const cso_arguments *arguments)
@@ -76,7 +81,8 @@ static carso_status pointwise_run(cso_device *device, cso_kernel *kernel, const 
         switch ((int)k->kind) {
         case CSO_OP_ADD: add_part(device, k, arguments, first, count); break;
         case CSO_OP_SCALE:
-            device->loops->scale(count, k->factor, (const float *)arguments->input[0] + first, (float *)arguments->output[0] + first);
+            device->loops->scale(count, k->factor, (const float *)arguments->input[0] + first,
+                                 (float *)arguments->output[0] + first);
             break;
         case CSO_OP_STANDARDISE: standardise_part(device, k, arguments, first, count); break;
         default: activation_part(device, k, arguments, first, count); break;
@@ -99,8 +105,9 @@ carso_status cso_onednn_pointwise_prepare(cso_device *device, const cso_op *op, 
     k->channels = op->output.dimension[0];
     k->slope = op->kind == CSO_OP_ADD ? op->epilogue.slope : op->attributes.slope;
     k->factor = op->attributes.factor;
-    k->activation =
-        op->kind == CSO_OP_ADD && op->direction == CSO_FORWARD && op->epilogue.activate ? op->epilogue.activation : CSO_NO_ACTIVATION;
+    k->activation = op->kind == CSO_OP_ADD && op->direction == CSO_FORWARD && op->epilogue.activate
+                        ? op->epilogue.activation
+                        : CSO_NO_ACTIVATION;
     if (op->kind == CSO_OP_STANDARDISE) {
         for (int c = 0; c < 4 && c < k->channels; c++) {
             k->mean[c] = op->attributes.mean[c];

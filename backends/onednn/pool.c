@@ -14,7 +14,8 @@ typedef struct pool_kernel {
     cso_attributes attributes;
 } pool_kernel;
 
-/* The part of a window that is inside the image, along one axis: kernel positions first .. last - 1, and where it starts. */
+/* The part of a window that is inside the image, along one axis: kernel positions first .. last - 1, and where it
+ * starts. */
 static void window(const pool_kernel *k, int axis, int64_t position, int64_t *first, int64_t *last, int64_t *start)
 {
     const int64_t begin = position * k->attributes.stride[axis] - k->attributes.pad_begin[axis];
@@ -46,7 +47,8 @@ static void maximum_forward(const cso_device *device, const pool_kernel *k, cons
     }
 }
 
-static void maximum_backward(const cso_device *device, const pool_kernel *k, const float *dy, const int32_t *position, float *dx)
+static void maximum_backward(const cso_device *device, const pool_kernel *k, const float *dy, const int32_t *position,
+                             float *dx)
 {
     const size_t channels = (size_t)k->channels;
     memset(dx, 0, (size_t)(k->in[0] * k->in[1]) * channels * sizeof *dx);
@@ -58,7 +60,8 @@ static void maximum_backward(const cso_device *device, const pool_kernel *k, con
             for (int64_t i = first[0]; i < last[0]; i++) {
                 for (int64_t j = first[1]; j < last[1]; j++) {
                     float *const pixel = dx + ((start[0] + i) * k->in[1] + start[1] + j) * k->channels;
-                    device->loops->select_add(channels, dy, position, (int32_t)(i * k->attributes.kernel[1] + j), pixel);
+                    device->loops->select_add(channels, dy, position, (int32_t)(i * k->attributes.kernel[1] + j),
+                                              pixel);
                 }
             }
         }
@@ -82,14 +85,16 @@ static void average(const cso_device *device, const pool_kernel *k, bool forward
             for (int64_t i = first[0]; i < last[0]; i++) {
                 for (int64_t j = first[1]; j < last[1]; j++) {
                     const int64_t large = ((start[0] + i) * k->in[1] + start[1] + j) * k->channels;
-                    device->loops->multiply_add(channels, factor, from + (forward ? large : small), to + (forward ? small : large));
+                    device->loops->multiply_add(channels, factor, from + (forward ? large : small),
+                                                to + (forward ? small : large));
                 }
             }
         }
     }
 }
 
-static void global_average(const cso_device *device, const pool_kernel *k, bool forward, const float *from, float *to, double *totals)
+static void global_average(const cso_device *device, const pool_kernel *k, bool forward, const float *from, float *to,
+                           double *totals)
 {
     const size_t channels = (size_t)k->channels, pixels = (size_t)(k->in[0] * k->in[1]);
     if (!forward) {
@@ -162,7 +167,8 @@ carso_status cso_onednn_pool_prepare(cso_device *device, const cso_op *op, cso_k
         return cso_fail_memory(device->context, "kernels");
     }
     k->base.run = forward ? forward_run : backward_run;
-    k->base.workspace = global && forward ? (size_t)device->threads * (size_t)op->input[0].dimension[0] * sizeof(double) : 0;
+    k->base.workspace =
+        global && forward ? (size_t)device->threads * (size_t)op->input[0].dimension[0] * sizeof(double) : 0;
     k->kind = op->kind;
     k->batch = op->batch;
     k->channels = op->input[0].dimension[0];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Products of a convolution by oneDNN's primitives: images stay [H][W][C], weights take the layout the primitive likes. */
+/* Products of a convolution by oneDNN's primitives: images stay [H][W][C], weights take the layout the primitive likes.
+ */
 #include "backends/onednn/convolution.h"
 
 #include <stdio.h>
@@ -14,14 +15,14 @@ struct cso_primitive_product {
     dnnl_primitive_t primitive;
     dnnl_memory_t memory[MEMORIES]; /* NULL: the primitive does not take it */
     const void *packed;             /* the weights of a constant parameter */
-    cso_reorder reorder;            /* weights to or from the primitive's layout, at each run; unused: primitive is NULL */
+    cso_reorder reorder; /* weights to or from the primitive's layout, at each run; unused: primitive is NULL */
     size_t scratch_size, weight_size;
     const char *operation;
     char name[64];
 };
 
-static carso_status image_descriptor(const cso_device *device, int64_t batch, const int64_t shape[3], const char *operation,
-                                     cso_descriptor *out)
+static carso_status image_descriptor(const cso_device *device, int64_t batch, const int64_t shape[3],
+                                     const char *operation, cso_descriptor *out)
 {
     const dnnl_dims_t dimensions = {batch, shape[0], shape[1], shape[2]};
     const dnnl_dims_t strides = {shape[0] * shape[1] * shape[2], 1, shape[0] * shape[2], shape[0]};
@@ -49,8 +50,8 @@ static bool trusted(const char *name, const cso_geometry *geometry)
     return !strstr(name, "ref") && (!strstr(name, "1x1") || strstr(name, "avx512") || !strided || filled);
 }
 
-static dnnl_status_t describe_fusion(const cso_fusion *wanted, cso_descriptor_view destination, dnnl_post_ops_t *operations,
-                                     cso_fusion *fused)
+static dnnl_status_t describe_fusion(const cso_fusion *wanted, cso_descriptor_view destination,
+                                     dnnl_post_ops_t *operations, cso_fusion *fused)
 {
     dnnl_status_t status = dnnl_post_ops_create(operations);
     *fused = (cso_fusion){.bias = wanted->bias, .residual = wanted->residual, .activation = CSO_NO_ACTIVATION};
@@ -68,9 +69,9 @@ static dnnl_status_t describe_fusion(const cso_fusion *wanted, cso_descriptor_vi
 }
 
 /* *out stays NULL where oneDNN has no kernel. */
-static carso_status describe(cso_device *device, const cso_geometry *geometry, cso_product product, cso_descriptor *const descriptors,
-                             const cso_fusion *wanted, const char *operation, dnnl_primitive_desc_t *out, const char **out_name,
-                             cso_fusion *fused)
+static carso_status describe(cso_device *device, const cso_geometry *geometry, cso_product product,
+                             cso_descriptor *const descriptors, const cso_fusion *wanted, const char *operation,
+                             dnnl_primitive_desc_t *out, const char **out_name, cso_fusion *fused)
 {
     cso_convolution_description description = {.product = product,
                                                .source = descriptors[SOURCE],
@@ -135,8 +136,8 @@ static carso_status bind(cso_device *device, cso_primitive_product *made, const_
         if (!views[i] || (i == SCRATCH && made->scratch_size == 0)) {
             continue;
         }
-        const carso_status status =
-            cso_onednn_check(device, dnnl_memory_create(&made->memory[i], views[i], device->engine, DNNL_MEMORY_NONE), operation);
+        const carso_status status = cso_onednn_check(
+            device, dnnl_memory_create(&made->memory[i], views[i], device->engine, DNNL_MEMORY_NONE), operation);
         if (status != CARSO_OK) {
             return status;
         }
@@ -161,8 +162,8 @@ carso_status cso_primitive_product_create(cso_device *device, const cso_geometry
     cso_primitive_product *made = NULL;
     const char *name = NULL;
     const int64_t weight_groups = geometry->groups;
-    const dnnl_dims_t weight_shape = {weight_groups, geometry->destination[0] / weight_groups, geometry->source[0] / weight_groups,
-                                      geometry->kernel[0], geometry->kernel[1]};
+    const dnnl_dims_t weight_shape = {weight_groups, geometry->destination[0] / weight_groups,
+                                      geometry->source[0] / weight_groups, geometry->kernel[0], geometry->kernel[1]};
     const dnnl_dims_t bias_shape = {geometry->destination[0]}, bias_stride = {1};
     const int skip = weight_groups == 1 ? 1 : 0;
     *out = NULL;
@@ -179,7 +180,8 @@ carso_status cso_primitive_product_create(cso_device *device, const cso_geometry
         status = cso_weight_descriptor(device, geometry, operation, &descriptors[DENSE]);
     }
     if (status == CARSO_OK && product == CSO_PRODUCT_DESTINATION && wanted->bias) {
-        status = cso_onednn_check(device, cso_descriptor_create(1, bias_shape, bias_stride, &descriptors[BIAS]), operation);
+        status =
+            cso_onednn_check(device, cso_descriptor_create(1, bias_shape, bias_stride, &descriptors[BIAS]), operation);
     }
     if (status == CARSO_OK && product == CSO_PRODUCT_DESTINATION && wanted->residual) {
         status = image_descriptor(device, geometry->batch, geometry->destination, operation, &descriptors[RESIDUAL]);
@@ -214,7 +216,8 @@ carso_status cso_primitive_product_create(cso_device *device, const cso_geometry
         status = cso_onednn_check(device, dnnl_primitive_create(&made->primitive, description), operation);
     }
     if (status == CARSO_OK) {
-        status = cso_onednn_check(device, dnnl_stream_create(&made->stream, device->engine, dnnl_stream_default_flags), operation);
+        status = cso_onednn_check(device, dnnl_stream_create(&made->stream, device->engine, dnnl_stream_default_flags),
+                                  operation);
     }
     if (status == CARSO_OK) {
         *out = made;
@@ -262,8 +265,8 @@ carso_status cso_primitive_product_run(cso_device *device, const cso_primitive_p
                                        const cso_product_arguments *arguments)
 {
     static const int names[3][MEMORIES] = {
-        {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
-         DNNL_ARG_SCRATCHPAD},
+        {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS,
+         DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, DNNL_ARG_SCRATCHPAD},
         {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, 0, 0, DNNL_ARG_SCRATCHPAD},
         {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST, 0, 0, DNNL_ARG_SCRATCHPAD}};
     const bool gradient = product->product == CSO_PRODUCT_WEIGHT, reorders = product->reorder.primitive != NULL;
@@ -271,7 +274,8 @@ carso_status cso_primitive_product_run(cso_device *device, const cso_primitive_p
     const void *weight = product->packed ? product->packed : arguments->weight_in;
     carso_status status = CARSO_OK;
     if (reorders && !gradient) {
-        status = cso_reorder_run(device, &product->reorder, product->stream, arguments->weight_in, reordered, product->operation);
+        status = cso_reorder_run(device, &product->reorder, product->stream, arguments->weight_in, reordered,
+                                 product->operation);
         if (status != CARSO_OK) {
             return status;
         }
@@ -295,8 +299,9 @@ carso_status cso_primitive_product_run(cso_device *device, const cso_primitive_p
             continue;
         }
         /* oneDNN's handles are not const, what it only reads stays unchanged all the same. */
-        status = cso_onednn_check(device, dnnl_memory_set_data_handle(product->memory[i], (void *)(uintptr_t)pointers[i]),
-                                  product->operation);
+        status =
+            cso_onednn_check(device, dnnl_memory_set_data_handle(product->memory[i], (void *)(uintptr_t)pointers[i]),
+                             product->operation);
         if (status != CARSO_OK) {
             return status;
         }
@@ -308,7 +313,8 @@ carso_status cso_primitive_product_run(cso_device *device, const cso_primitive_p
     }
     status = cso_onednn_check(device, result, product->operation);
     if (status == CARSO_OK && reorders && gradient) {
-        status = cso_reorder_run(device, &product->reorder, product->stream, reordered, arguments->out, product->operation);
+        status =
+            cso_reorder_run(device, &product->reorder, product->stream, reordered, arguments->out, product->operation);
     }
     return status;
 }

@@ -30,7 +30,8 @@ static void normalise_channel(const cso_op *op, int64_t c, double mean, double i
     }
 }
 
-static channel_sum sum_channel(const cso_op *op, int64_t c, double mean, double inverse, const real *gradient, const real *x)
+static channel_sum sum_channel(const cso_op *op, int64_t c, double mean, double inverse, const real *gradient,
+                               const real *x)
 {
     const int64_t channels = cso_reference_channels(&op->output);
     const int64_t space = cso_reference_space(&op->output);

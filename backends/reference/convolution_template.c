@@ -224,7 +224,8 @@ static void run_convolution(const cso_kernel *kernel, const cso_arguments *argum
             small_to_large(&g, weight, parameter_data(op, 1), source, arguments->output[0], &op->epilogue, row);
         } else {
             large_to_small(&g, weight, parameter_data(op, 1), source,
-                           op->epilogue.residual ? arguments->input[1] : NULL, arguments->output[0], &op->epilogue, row);
+                           op->epilogue.residual ? arguments->input[1] : NULL, arguments->output[0],
+                           &op->epilogue, row);
         }
         break;
     case CSO_BACKWARD_DATA:

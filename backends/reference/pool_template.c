@@ -28,7 +28,8 @@ static double window_divisor(const cso_op *op, const window *area)
     return (double)((area->bottom - area->top) * (area->right - area->left));
 }
 
-/* Position in the plane of the first largest element; the first NaN where there is one; -1: the window is all padding. */
+/* Position in the plane of the first largest element; the first NaN where there is one; -1: the window is all
+ * padding. */
 static int32_t window_maximum(const real *plane, int64_t width, const window *area)
 {
     int64_t best = -1;

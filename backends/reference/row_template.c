@@ -61,7 +61,8 @@ static void activate_row(double *row, int64_t count, cso_op_kind activation, flo
     }
 }
 
-static void finish_row(double *row, int64_t count, const cso_epilogue *epilogue, const real *residual, real *destination)
+static void finish_row(double *row, int64_t count, const cso_epilogue *epilogue, const real *residual,
+                       real *destination)
 {
     if (residual != NULL) {
         for (int64_t i = 0; i < count; i++) {

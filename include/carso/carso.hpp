@@ -76,7 +76,7 @@ template <typename T, void (*destroy)(T *)> struct destroyer {
 
 template <typename T, void (*destroy)(T *)> using handle = std::unique_ptr<T, destroyer<T, destroy>>;
 
-[[noreturn]] inline void fail(carso_status status, const carso_context *context)
+[[noreturn]] inline void throw_failure(carso_status status, const carso_context *context)
 {
     std::string message;
     if (context != nullptr && status != CARSO_CANCELLED) {
@@ -91,7 +91,7 @@ template <typename T, void (*destroy)(T *)> using handle = std::unique_ptr<T, de
 inline void check(carso_status status, const carso_context *context)
 {
     if (status != CARSO_OK)
-        fail(status, context);
+        throw_failure(status, context);
 }
 
 } // namespace detail

@@ -8,8 +8,8 @@
 #include "suite.h"
 
 /* Runs the trial and reports failure and damage. */
-static bool run(suite *it, carso_context *context, const op_trial *trial, const session_options *options, const char *check,
-                outcome *out)
+static bool run(suite *it, carso_context *context, const op_trial *trial, const session_options *options,
+                const char *check, outcome *out)
 {
     const char *damage = NULL;
     char message[CSO_MESSAGE_SIZE] = "";
@@ -21,7 +21,8 @@ static bool run(suite *it, carso_context *context, const op_trial *trial, const 
            suite_check(it, trial, damage == NULL, "%s: changed %s", check, damage != NULL ? damage : "");
 }
 
-static void check_values_on(suite *it, carso_context *context, const expectation *expected, bool trainable, const char *check)
+static void check_values_on(suite *it, carso_context *context, const expectation *expected, bool trainable,
+                            const char *check)
 {
     session_options options = session_options_default();
     outcome found;
@@ -158,7 +159,8 @@ void check_non_finite(suite *it, const expectation *expected)
             run(it, it->tested, &poisoned, &options, "not finite", &found)) {
             outcome bound = {0};
             if (error_bound(it->reference, &expected->trial, &wanted, 0x1p-23, &bound) == CARSO_OK) {
-                suite_compare(it, &poisoned, k == 0 ? "NaN in the input" : k == 1 ? "inf in the input" : "-inf in the input",
+                suite_compare(it, &poisoned,
+                              k == 0 ? "NaN in the input" : k == 1 ? "inf in the input" : "-inf in the input",
                               &found, &wanted, &bound);
             }
             outcome_clear(&bound);

@@ -50,7 +50,8 @@ void check_threads(suite *it, const expectation *expected)
         suite_check(it, trial, started == THREADS, "threads: only %d started", started);
         for (int i = 0; i < started; i++) {
             pthread_join(thread[i], NULL);
-            suite_check(it, trial, workers[i].status == CARSO_OK, "thread %d: %s", i, carso_status_str(workers[i].status));
+            suite_check(it, trial, workers[i].status == CARSO_OK, "thread %d: %s", i,
+                        carso_status_str(workers[i].status));
         }
         for (int i = 0; i < started; i++) {
             if (workers[0].status == CARSO_OK && workers[i].status == CARSO_OK) {

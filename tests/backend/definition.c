@@ -49,7 +49,8 @@ static long double convolved(const op_trial *it, position p)
         for (int64_t i = 0; i < a->kernel[0]; i++) {
             for (int64_t j = 0; j < a->kernel[1]; j++) {
                 sum += weight_at(it, p.c, c, i, j) *
-                       padded(it, p.n, p.c / out_group * in_group + c, p.h * a->stride[0] - a->pad_begin[0] + i * a->dilation[0],
+                       padded(it, p.n, p.c / out_group * in_group + c,
+                              p.h * a->stride[0] - a->pad_begin[0] + i * a->dilation[0],
                               p.w * a->stride[1] - a->pad_begin[1] + j * a->dilation[1]);
             }
         }
@@ -57,7 +58,8 @@ static long double convolved(const op_trial *it, position p)
     return sum;
 }
 
-/* Every input element adds its multiple of the kernel to the output, so an output element looks for those that reach it. */
+/* Every input element adds its multiple of the kernel to the output, so an output element looks for those that
+ * reach it. */
 static long double transposed(const op_trial *it, position p)
 {
     const cso_attributes *a = &it->op.attributes;
@@ -73,7 +75,8 @@ static long double transposed(const op_trial *it, position p)
                     for (int64_t j = 0; j < a->kernel[1]; j++) {
                         if (h * a->stride[0] + i * a->dilation[0] - a->pad_begin[0] == p.h &&
                             w * a->stride[1] + j * a->dilation[1] - a->pad_begin[1] == p.w) {
-                            sum += at(it->source[0], in, p.n, channel, h, w) * weight_at(it, channel, p.c % out_group, i, j);
+                            sum += at(it->source[0], in, p.n, channel, h, w) *
+                                   weight_at(it, channel, p.c % out_group, i, j);
                         }
                     }
                 }
@@ -264,12 +267,13 @@ static void define_maximum_gradient(const op_trial *it, outcome *out)
     outcome_part *gradient = add_part(out, "dx0", trial_source_count(it, 0));
     for (int64_t k = 0; k < (int64_t)trial_output_count(it); k++) {
         const int64_t plane = k / small * height * width;
-        const long double best = pooled(it, (position){k / small / it->shape[0].dimension[0], k / small % it->shape[0].dimension[0],
-                                                       k % small / small_width, k % small_width});
+        const position p = {k / small / it->shape[0].dimension[0], k / small % it->shape[0].dimension[0],
+                            k % small / small_width, k % small_width};
+        const long double best = pooled(it, p);
         bool found = false;
         for (int64_t i = 0; i < (int64_t)a->kernel[0] * a->kernel[1] && !found; i++) {
-            const int64_t h = k % small / small_width * a->stride[0] - a->pad_begin[0] + i / a->kernel[1];
-            const int64_t w = k % small_width * a->stride[1] - a->pad_begin[1] + i % a->kernel[1];
+            const int64_t h = p.h * a->stride[0] - a->pad_begin[0] + i / a->kernel[1];
+            const int64_t w = p.w * a->stride[1] - a->pad_begin[1] + i % a->kernel[1];
             if (h < 0 || w < 0 || h >= height || w >= width) {
                 continue;
             }
@@ -314,5 +318,5 @@ void define_results(const op_trial *it, outcome *out)
 bool definition_is_affordable(const op_trial *it)
 {
     const bool spatial = it->op.kind == CSO_OP_CONVOLUTION || it->op.kind == CSO_OP_TRANSPOSED_CONVOLUTION;
-    return !spatial || trial_output_count(it) * it->parameter[0].count < 300U * 1000 * 1000;
+    return !spatial || trial_output_count(it) * it->parameter[0].count < 60U * 1000 * 1000;
 }

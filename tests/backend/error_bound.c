@@ -116,7 +116,7 @@ static double largest(const double *values, size_t count)
     return most;
 }
 
-/* Largest and, over channels, smallest deviation of a batch of a trial in training. */
+/* Over the channels, of a batch in training. */
 static double smallest_deviation(const op_trial *it)
 {
     const size_t channels = (size_t)it->shape[0].dimension[0];
@@ -172,7 +172,8 @@ static double own_magnitude(const op_trial *it, const outcome_part *part, size_t
     return part->name[0] == 'd' ? fabs(it->gradient[i]) : fabs(part->value[i]);
 }
 
-carso_status error_bound(carso_context *reference, const op_trial *it, const outcome *expected, double roundoff, outcome *bound)
+carso_status error_bound(carso_context *reference, const op_trial *it, const outcome *expected, double roundoff,
+                         outcome *bound)
 {
     outcome absolute = {0};
     *bound = (outcome){0};

@@ -6,10 +6,11 @@
 #include "session.h"
 
 /*
- * bound gets expected's parts. An element that is a sum may be wrong by (base + sqrt(terms) / 2) roundings of the sum of
- * its terms' absolute values; others by a few roundings of their magnitude; what is only moved or chosen by nothing.
+ * bound gets expected's parts. An element that is a sum may be wrong by (base + sqrt(terms) / 2) roundings of the sum
+ * of its terms' absolute values; others by a few roundings of their magnitude; what is only moved or chosen by nothing.
  * reference: a context of the backend that computes in double. roundoff: distance of 1 from the next number.
  */
-carso_status error_bound(carso_context *reference, const op_trial *it, const outcome *expected, double roundoff, outcome *bound);
+carso_status error_bound(carso_context *reference, const op_trial *it, const outcome *expected, double roundoff,
+                         outcome *bound);
 
 #endif

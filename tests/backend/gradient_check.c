@@ -85,7 +85,8 @@ static bool check_tensor(probe *p, double *place, const double *values, const ou
     return good;
 }
 
-bool gradients_agree(carso_context *context, const op_trial *it, const outcome *gradients, char *problem, size_t problem_size)
+bool gradients_agree(carso_context *context, const op_trial *it, const outcome *gradients, char *problem,
+                     size_t problem_size)
 {
     session_options options = session_options_default();
     probe p = {.trial = it, .y = test_allocate(trial_output_count(it), sizeof *p.y)};
@@ -106,8 +107,8 @@ bool gradients_agree(carso_context *context, const op_trial *it, const outcome *
                                 problem_size);
         } else if (strncmp(part->name, "dp", 2) == 0) {
             const int parameter = part->name[2] - '0';
-            good = check_tensor(&p, p.it.parameter[parameter]->data, it->parameter[parameter].value, part, &state, problem,
-                                problem_size);
+            good = check_tensor(&p, p.it.parameter[parameter]->data, it->parameter[parameter].value, part, &state,
+                                problem, problem_size);
         }
     }
     session_destroy(&p.it);

@@ -63,13 +63,15 @@ static carso_status read_values(const carso_context *context, const cso_shape *s
     const carso_status status = guarded_buffer_read(context, buffer, form);
     for (size_t i = 0; i < count; i++) {
         const size_t position = device_position(context, shape, i);
-        values[i] = context->backend->element == CSO_F64 ? ((double *)form)[position] : (double)((float *)form)[position];
+        values[i] = context->backend->element == CSO_F64 ? ((double *)form)[position]
+                                                         : (double)((float *)form)[position];
     }
     free(form);
     return status;
 }
 
-carso_status parameter_create(const carso_context *context, const trial_parameter *source, bool trainable, cso_parameter **out)
+carso_status parameter_create(const carso_context *context, const trial_parameter *source, bool trainable,
+                              cso_parameter **out)
 {
     float *host = test_allocate(source->count, sizeof *host);
     cso_parameter *constant = NULL;
@@ -126,7 +128,8 @@ static carso_status prepare_direction(session *it, cso_direction direction)
     memset(&op, 0xa5, sizeof op);
     memset(shape, 0xa5, sizeof shape);
     if (status == CARSO_OK) {
-        status = guarded_buffer_create(it->context, backend->workspace_size(own->kernel), it->options.fill, &own->workspace);
+        status = guarded_buffer_create(it->context, backend->workspace_size(own->kernel), it->options.fill,
+                                       &own->workspace);
     }
     return status;
 }
@@ -341,7 +344,8 @@ carso_status session_collect(const session *it, outcome *out)
     const bool parameters = it->direction[CSO_BACKWARD_PARAMETERS].kernel != NULL ||
                             (it->direction[CSO_BACKWARD_DATA].kernel != NULL && trial->op.attributes.training);
     for (int p = 0; parameters && p < 2 && p < trial->parameter_count && status == CARSO_OK; p++) {
-        status = collect_tensor(it, out, "dp", p, vector_shape(), trial->parameter[p].count, &it->parameter_gradient[p]);
+        status = collect_tensor(it, out, "dp", p, vector_shape(), trial->parameter[p].count,
+                                &it->parameter_gradient[p]);
     }
     return status;
 }

@@ -51,7 +51,8 @@ typedef struct outcome {
 
 session_options session_options_default(void);
 /* UNSUPPORTED where the backend refuses the operation. On failure out is cleared. */
-carso_status session_create(carso_context *context, const op_trial *trial, const session_options *options, session *out);
+carso_status session_create(carso_context *context, const op_trial *trial, const session_options *options,
+                            session *out);
 void session_destroy(session *it);
 
 carso_status session_forward(session *it);
@@ -69,6 +70,7 @@ void outcome_clear(outcome *it);
 const outcome_part *outcome_find(const outcome *it, const char *name);
 
 /* Host values to a device's element type and layout, and back. */
-carso_status parameter_create(const carso_context *context, const trial_parameter *source, bool trainable, cso_parameter **out);
+carso_status parameter_create(const carso_context *context, const trial_parameter *source, bool trainable,
+                              cso_parameter **out);
 
 #endif

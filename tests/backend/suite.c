@@ -28,7 +28,8 @@ bool suite_check(suite *it, const op_trial *trial, bool good, const char *format
     if (trial != NULL) {
         fprintf(stderr, "    ");
         trial_print(stderr, trial);
-        fprintf(stderr, "    to repeat: test_backend %s %s %d\n", it->backend, cso_op_kind_name(trial->op.kind), trial->number);
+        fprintf(stderr, "    to repeat: test_backend %s %s %d\n", it->backend, cso_op_kind_name(trial->op.kind),
+                trial->number);
     }
     return false;
 }
@@ -71,7 +72,8 @@ bool suite_compare(suite *it, const op_trial *trial, const char *check, const ou
     return good;
 }
 
-bool suite_same(suite *it, const op_trial *trial, const char *check, const outcome *first, const outcome *second, const char *skip)
+bool suite_same(suite *it, const op_trial *trial, const char *check, const outcome *first, const outcome *second,
+                const char *skip)
 {
     for (int k = 0; k < first->count; k++) {
         const outcome_part *a = &first->part[k];

@@ -23,13 +23,15 @@ typedef struct expectation {
 } expectation;
 
 /* Counts a check; where good is false prints the message, the trial and the command that repeats it. Returns good. */
-bool suite_check(suite *it, const op_trial *trial, bool good, const char *format, ...) __attribute__((format(printf, 4, 5)));
+bool suite_check(suite *it, const op_trial *trial, bool good, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* Every element of part within bound of expected; exact NaN and infinities alike. */
 bool suite_compare(suite *it, const op_trial *trial, const char *check, const outcome *found, const outcome *expected,
                    const outcome *bound);
 /* Bit for bit. skip (may be NULL): a part that is left out. */
-bool suite_same(suite *it, const op_trial *trial, const char *check, const outcome *first, const outcome *second, const char *skip);
+bool suite_same(suite *it, const op_trial *trial, const char *check, const outcome *first, const outcome *second,
+                const char *skip);
 
 /* checks.c */
 void check_values(suite *it, const expectation *expected);

@@ -438,7 +438,8 @@ void trial_print(FILE *stream, const op_trial *it)
     if (it->parameter_count > 0) {
         fprintf(stream, " parameters %d", it->parameter_count);
     }
-    fprintf(stream, "%s%s%s", attributes->training ? " training" : "", attributes->count_padding ? " count_padding" : "",
+    fprintf(stream, "%s%s%s", attributes->training ? " training" : "",
+            attributes->count_padding ? " count_padding" : "",
             it->op.epilogue.residual ? " +residual" : "");
     if (it->op.epilogue.activate) {
         fprintf(stream, " +%s", cso_op_kind_name(it->op.epilogue.activation));

@@ -42,8 +42,10 @@ static const geometry convolutions[] = {
 
 static const geometry transposed_convolutions[] = {
     {2, 5, 3, 5, 4, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
-    {2, 16, 8, 4, 4, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .output_padding = {1, 1}},
-    {1, 3, 17, 3, 5, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .output_padding = {0, 1}},
+    {2, 16, 8, 4, 4, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1},
+     .output_padding = {1, 1}},
+    {1, 3, 17, 3, 5, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1},
+     .output_padding = {0, 1}},
     {1, 32, 3, 33, 33, .kernel = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {2, 17, 1, 6, 7, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {1, 8, 5, 3, 3, .kernel = {4, 4}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
@@ -57,12 +59,15 @@ static const geometry transposed_convolutions[] = {
     {2, 17, 17, 4, 4, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .groups = 17},
     {1, 10, 5, 3, 3, .kernel = {3, 3}, .stride = {2, 2}, .groups = 5},
     {1, 6, 4, 3, 4, .kernel = {3, 3}, .stride = {2, 1}, .pad_begin = {1, 0}, .pad_end = {0, 2}, .groups = 2},
-    {2, 64, 32, 8, 8, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .output_padding = {1, 1}},
-    {1, 32, 16, 9, 7, .kernel = {5, 5}, .stride = {2, 2}, .pad_begin = {2, 2}, .pad_end = {2, 2}, .output_padding = {1, 0}},
+    {2, 64, 32, 8, 8, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1},
+     .output_padding = {1, 1}},
+    {1, 32, 16, 9, 7, .kernel = {5, 5}, .stride = {2, 2}, .pad_begin = {2, 2}, .pad_end = {2, 2},
+     .output_padding = {1, 0}},
     {1, 3, 5, 2, 2, .kernel = {5, 5}, .pad_begin = {2, 2}, .pad_end = {1, 3}},
     {1, 1, 1, 7, 7, .kernel = {3, 3}, .stride = {2, 2}},
     {2, 64, 96, 5, 5, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
-    {5, 32, 3, 14, 14, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}, .output_padding = {1, 1}},
+    {5, 32, 3, 14, 14, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1},
+     .output_padding = {1, 1}},
 };
 
 /* Padding is under the kernel, so that no window is all padding. */

@@ -41,12 +41,12 @@ refuses()
     fi
 }
 
-names='circle|square|triangle|star'
+names='T-shirt/top|Trouser|Pullover|Dress|Coat|Sandal|Shirt|Sneaker|Bag|Ankle boot'
 case $example in
 predict_file)
     [ -f "$work/image.png" ] || exit 77
     "$@" "$work/image.png" "$work/model.safetensors" >"$work/output"
-    matches "^$work/image\.png: label [0-3] \(($names)\), probability (0\.[0-9]{4}|1\.0000), ([0-9]|1[0-6]) of 16 draws agree\$"
+    matches "^$work/image\.png: label [0-9] \(($names)\), probability (0\.[0-9]{4}|1\.0000), ([0-9]|1[0-6]) of 16 draws agree\$"
     refuses 1 'absent\.png' "$@" "$work/absent.png" "$work/model.safetensors"
     refuses 1 'image\.png' "$@" "$work/image.png" "$work/image.png"
     refuses 2 '^usage: ' "$@"

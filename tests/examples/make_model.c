@@ -15,14 +15,15 @@ static void print_log(carso_log_level level, const char *text, void *user)
 
 static carso_status make_model(carso_context *context, const char *path)
 {
-    static const char *const names[] = {"circle", "square", "triangle", "star"};
+    static const char *const names[] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                                        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"};
     carso_model_options options;
     carso_purifier_options purifier;
     carso_model *classifier = NULL, *model = NULL;
     carso_model_options_init(&options, sizeof options);
     options.channels = 1;
     options.image_height = options.image_width = SIDE;
-    options.classes = 4;
+    options.classes = sizeof names / sizeof *names;
     options.class_names = names;
     options.seed = 1;
     carso_purifier_options_init(&purifier, sizeof purifier);

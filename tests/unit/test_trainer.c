@@ -39,9 +39,9 @@ START_TEST(trades_learns)
     options.label_smoothing = .05;
     carso_trainer *trainer = toy_classifier_trainer(CARSO_SMALL_CNN, &options);
     carso_train_report report, first;
-    ck_assert_int_eq(toy_step(trainer, 16, &first), CARSO_OK);
+    ck_assert_int_eq(toy_step(trainer, 8, &first), CARSO_OK);
     for (int step = 1; step < 40; step++) {
-        ck_assert_int_eq(toy_step(trainer, 16, &report), CARSO_OK);
+        ck_assert_int_eq(toy_step(trainer, 8, &report), CARSO_OK);
     }
     ck_assert_double_lt(report.loss, .6 * first.loss);
     ck_assert_double_eq(report.accuracy, 1);
@@ -410,6 +410,11 @@ START_TEST(purifier_gradients_match_finite_differences)
     }
     for (int i = 0; i < weights->learned_count; i++) {
         cso_parameter *parameter = weights->learned[i].parameter;
+        /* The encoders of the other taps are like the first. */
+        if (strncmp(weights->learned[i].name, "repr_compressors.", 17) == 0 && weights->learned[i].name[17] != '0') {
+            free(gradient[i]);
+            continue;
+        }
         double largest = 1e-3;
         for (size_t j = 0; j < parameter->count; j++) {
             largest = fmax(largest, fabs(gradient[i][j]));

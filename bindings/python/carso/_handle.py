@@ -103,10 +103,11 @@ def fill(kind: Type[Options], initialise: str, given: Mapping[str, Any]) -> Opti
     """The library's defaults, and over them what was given; None leaves a default."""
     options = kind()
     getattr(library, initialise)(ctypes.byref(options), ctypes.sizeof(options))
+    types = {field[0]: field[1] for field in options._fields_}
     for name, value in given.items():
         if value is not None:
-            kind = dict(options._fields_)[name]  # type: ignore[misc]
-            setattr(options, name, integer(name, value, kind) if kind in (ctypes.c_int32, ctypes.c_uint64) else value)
+            whole = types[name] in (ctypes.c_int32, ctypes.c_uint64)
+            setattr(options, name, integer(name, value, types[name]) if whole else value)
     return options
 
 
@@ -147,7 +148,7 @@ def view(address: Optional[int], dtype: Any, shape: Tuple[int, ...], owner: Hand
         return None
     kind = numpy.dtype(dtype)
     size = int(numpy.prod(shape, dtype=numpy.uint64)) * kind.itemsize
-    memory = (ctypes.c_ubyte * size).from_address(address)
+    memory: Any = (ctypes.c_ubyte * size).from_address(address)
     memory._owner = owner  # the array's base is this object
     array = numpy.frombuffer(memory, dtype=kind).reshape(shape)
     array.flags.writeable = False

@@ -343,9 +343,11 @@ class Model(ContextHandle):
         status = getattr(library, function)(
             self.address, ctypes.byref(described.images), ctypes.byref(options), ctypes.byref(out)
         )
+        result = None if out.value is None else prediction_of(out.value, described, self.shape)
         relay.raise_if_failed()
-        self._check(status)
-        return prediction_of(_made(out), described, self.shape)
+        if status != Status.OK or result is None:
+            raise failure(status, self._context_address)
+        return result
 
 
 def _made(out: ctypes.c_void_p) -> int:

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Gradients and attacks, their progress, and how they end early."""
+
+import sys
+import unittest
+
+import numpy
+
+import carso
+from small_model import CLASSES, make_context, make_images, make_model
+
+
+class Gradients(unittest.TestCase):
+    def test_is_the_slope_of_the_loss(self):
+        """Along a direction, by central differences in double. The pixels are exact in float32, the gradient is rounded to it."""
+        model = make_model(make_context("reference-double"))
+        images = ((make_images(2) // 2 + 64) / numpy.float32(256)).astype(numpy.float32)
+        direction = numpy.random.default_rng(4).choice([-1, 1], images.shape).astype(numpy.float32)
+        for objective in ("classifier", "defence"):
+            for loss in ("cross_entropy", "margin", "log_odds"):
+                options = {"objective": objective, "loss": loss, "draws": 2, "seed": 3}
+                with self.subTest(**options):
+                    found = model.gradient(images, [1, 2], **options)
+                    step = numpy.float32(2.0**-18)
+                    ahead = model.gradient(images + step * direction, [1, 2], **options).losses
+                    behind = model.gradient(images - step * direction, [1, 2], **options).losses
+                    slope = (ahead - behind) / (2 * step)
+                    self.assertTrue(numpy.allclose((found.gradient * direction).sum(axis=(1, 2, 3)), slope, rtol=1e-3, atol=1e-6))
+
+    def test_of_a_loss_of_the_caller_s_own(self):
+        model = make_model(make_context())
+        images = make_images(2)
+        labels = numpy.array([1, 3])
+        found = model.gradient(images, labels, objective="defence", draws=3, seed=2)
+        self.assertEqual(found.logits.shape, (3, 2, CLASSES))
+        self.assertTrue(numpy.array_equal(found.logits, model.predict_robust(images, draws=3, seed=2).logits))
+        # Cross-entropy of the mean logits, written down here.
+        mean = numpy.exp(found.logits.mean(axis=0))
+        slope = (mean / mean.sum(axis=1, keepdims=True) - numpy.eye(CLASSES)[labels]) / 3
+        own = model.gradient(images, objective="defence", draws=3, seed=2, logit_gradient=numpy.stack([slope] * 3))
+        self.assertIsNone(own.losses)
+        scale = numpy.abs(found.gradient).max()
+        self.assertTrue(numpy.allclose(own.gradient, found.gradient, atol=1e-5 * scale))
+        with self.assertRaises(ValueError):
+            model.gradient(images, objective="defence", draws=2, logit_gradient=numpy.stack([slope] * 3))
+        with self.assertRaises(TypeError):
+            model.gradient(images)
+
+
+class Attacks(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.model = make_model(make_context())
+        cls.images = make_images(3)
+
+    def test_stay_in_the_ball_and_raise_the_loss(self):
+        for method in ("fgsm", "pgd"):
+            result = self.model.attack(self.images, [0, 1, 2], method=method, epsilon=0.05, steps=5, random_start=False)
+            self.assertEqual(result.images.shape, self.images.shape)
+            self.assertEqual(result.images.dtype, numpy.float32)
+            self.assertLessEqual(numpy.abs(result.images - self.images / 255.0).max(), 0.05 + 1e-6)
+            self.assertTrue((result.images >= 0).all() and (result.images <= 1).all())
+            self.assertTrue((result.last_loss > result.first_loss).all())
+            self.assertFalse(result.non_finite.any())
+
+    def test_on_the_defence(self):
+        options = {"objective": "defence", "loss": "margin", "draws": 2, "eot": 2, "steps": 2, "restarts": 2, "seed": 5}
+        result = self.model.attack(self.images, [0, 1, 2], **options)
+        self.assertEqual(result.last_loss.shape, (3,))
+        self.assertTrue(numpy.array_equal(result.images, self.model.attack(self.images, [0, 1, 2], **options).images))
+
+    def test_report_progress(self):
+        calls = []
+        self.model.attack(self.images, [0, 1, 2], steps=4, progress=lambda *state: calls.append(state))
+        self.assertEqual(calls[-1], (4, 4, "steps"))
+        calls.clear()
+        self.model.predict_robust(self.images, progress=lambda *state: calls.append(state))
+        self.assertEqual(calls[-1], (3, 3, "images"))
+
+    def test_keep_what_there_is_when_cancelled(self):
+        with self.assertRaises(carso.Cancelled) as caught:
+            self.model.attack(self.images, [0, 1, 2], steps=50, progress=lambda done, total, unit: done >= 3)
+        self.assertEqual(caught.exception.status, carso.Status.CANCELLED)
+        self.assertEqual(caught.exception.result.images.shape, self.images.shape)
+        with self.assertRaises(carso.Cancelled) as caught:
+            self.model.predict(self.images, progress=lambda done, total, unit: True)
+        self.assertIsNone(caught.exception.result)
+
+    def test_let_exceptions_out(self):
+        for kind in (RuntimeError, KeyboardInterrupt):
+
+            def fail(done, total, unit):
+                raise kind("enough")
+
+            with self.assertRaises(kind):
+                self.model.attack(self.images, [0, 1, 2], progress=fail)
+
+    def test_refuse_what_makes_no_sense(self):
+        for options in ({"epsilon": -0.1}, {"epsilon": float("nan")}, {"steps": -1}, {"restarts": 0}, {"eot": 0, "objective": "defence"}):
+            with self.assertRaises(carso.InvalidArgumentError, msg=str(options)):
+                self.model.attack(self.images, [0, 1, 2], **options)
+        with self.assertRaises(carso.InvalidArgumentError):
+            self.model.attack(self.images, [0, 1, CLASSES])
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())
