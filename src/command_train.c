@@ -158,8 +158,8 @@ static exit_status purifier_run(void *settings, int argument_count, char **argum
         return STATUS_FAILURE;
     }
     carso_status opened = carso_dataset_open(context, arguments[1], CARSO_SPLIT_TRAIN, &data);
-    if (opened == CARSO_OK && own->training.validate > 0) {
-        opened = carso_dataset_open(context, arguments[1], CARSO_SPLIT_TEST, &test);
+    if (opened == CARSO_OK) {
+        opened = training_open_test(&own->training, context, arguments[1], &test);
     }
     status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, true, &trainer)
                                 : session_failure(context, opened, "cannot open %s", arguments[1]);

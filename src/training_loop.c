@@ -69,6 +69,22 @@ exit_status training_resume(const training_settings *training, carso_context *co
                               : session_failure(context, status, "cannot resume from %s", checkpoint);
 }
 
+carso_status training_open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test)
+{
+    *out_test = NULL;
+    if (training->validate == 0) {
+        return CARSO_OK;
+    }
+    carso_status status = carso_dataset_open(context, path, CARSO_SPLIT_TEST, out_test);
+    if (status == CARSO_ERROR_NOT_FOUND) {
+        char message[1024];
+        carso_context_message(context, message, sizeof message);
+        complain("warning: no test images, the accuracy is not measured: %s", message);
+        return CARSO_OK;
+    }
+    return status;
+}
+
 static uint64_t images_used(const training_settings *training, const carso_dataset *data)
 {
     carso_dataset_info info = {.struct_size = sizeof info};

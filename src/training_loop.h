@@ -40,6 +40,8 @@ exit_status training_checkpoint_path(const training_settings *training, char **o
 /* Opens the checkpoint where resume is set; *out_trainer stays NULL where it is not. purifier: the kind of training it must be of. */
 exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
                             carso_trainer **out_trainer);
+/* Opens the test images where they are asked for; a set that has none gives a warning, and *out_test stays NULL. */
+carso_status training_open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test);
 /* Number of steps in an epoch; 0 after a complaint. */
 int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data);
 

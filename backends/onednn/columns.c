@@ -77,7 +77,7 @@ static carso_status pack(cso_device *device, const cso_geometry *geometry, cso_p
 
 bool cso_columns_product_narrow(const cso_geometry *geometry, cso_product product)
 {
-    return product == CSO_PRODUCT_SOURCE && geometry->groups == 1 &&
+    return product == CSO_PRODUCT_SOURCE && geometry->groups == 1 && geometry->source[0] <= 4 &&
            geometry->source[0] * geometry->kernel[0] * geometry->kernel[1] <= CSO_NARROW &&
            geometry->destination[0] >= 16;
 }

@@ -128,6 +128,17 @@ class Training(ProgramTest):
         self.assertIn(" ape ", out)
         self.assertIn("accuracy on 8 images", out)
 
+    def test_data_set_without_test_images(self):
+        for name in os.listdir(self.path("data")):
+            if name.startswith("t10k"):
+                os.remove(self.path("data", name))
+        out, err = self.run_program("train-classifier", "data", "-o", "c.st", "-E", "1", "-b", "256", "-w", "1", "--pgd-steps", "0",
+                                    "-t", "1")
+        self.assertIn("warning: no test images, the accuracy is not measured: data: ", err)
+        self.assertNotIn("test:", out)
+        self.assertEqual(list(self.run_json("info", "data")), ["training"])
+        self.refuse("predict", "c.st", "data", says="training split only")
+
     def test_more_images_in_a_batch_than_there_are(self):
         self.refuse("train-classifier", "data", "-o", "c.st", "-b", "513", expect=2, says=["--batch", "513", "512"])
         self.refuse("train-classifier", "data", "-o", "c.st", "-n", "8", "-b", "9", expect=2, says="--batch")

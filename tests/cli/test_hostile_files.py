@@ -199,12 +199,13 @@ class DataSets(TrainedTest):
         cases = [(images, lambda b: b[:-1]), (images, lambda b: b + b"\0"), (images, lambda b: b[:10]), (images, lambda b: b""),
                  (images, lambda b: struct.pack(">I", 0x0D03) + b[4:]), (images, lambda b: b[:4] + b"\xff" * 12 + b[16:]),
                  (images, lambda b: b[:4] + b"\0" * 4 + b[8:]), (images, lambda b: b[:8] + b"\0" * 8 + b[16:]),
-                 (labels, lambda b: b[:-1]), (labels, lambda b: b[:7] + bytes([25]) + b[8:]), (labels, lambda b: b""),
-                 (labels, lambda b: None)]
+                 (labels, lambda b: b[:-1]), (labels, lambda b: b[:7] + bytes([25]) + b[8:]), (labels, lambda b: b"")]
         for i, (name, change) in enumerate(cases):
             with self.subTest(i):
                 self.damaged(name, change)
-                self.refuse_data(name if os.path.exists(self.path("data", name)) else "no file of labels")
+                self.refuse_data(name)
+        self.damaged(labels, lambda b: None)
+        self.refuse("predict", self.model, "data", says="no file of labels")
 
     def test_gzip(self):
         name = "t10k-images-idx3-ubyte"

@@ -61,7 +61,7 @@ static size_t find_word(const bytes *content, size_t place, size_t *start)
 static void exchange_words(chooser *source, bytes *content, size_t place, size_t hot)
 {
     char word[MOST_PIECE];
-    size_t from, to;
+    size_t from = 0, to = 0;
     size_t length = find_word(content, choose(source, hot), &from);
     size_t old_length = find_word(content, place, &to);
     if (length > 0 && old_length > 0) {
