@@ -48,7 +48,7 @@ static void demo_defaults(void *settings)
     demo->samples = (sample_settings){.split = CARSO_SPLIT_TEST, .count = 256};
     demo->epsilon = 0.1;
     demo->steps = 40;
-    demo->defence_steps = 20;
+    demo->defence_steps = 15;
     demo->draws = 8;
     demo->eot = 1;
     demo->repeats = 4;

@@ -38,8 +38,8 @@ static carso_status predict(carso_context *context, const char *image_path, cons
     }
     if (status == CARSO_OK) {
         const int32_t label = carso_prediction_labels(prediction)[0];
-        printf("%s: label %" PRId32 " (%s), probability %.4f, %" PRId32 " of %" PRId32 " draws agree\n", image_path, label,
-               carso_model_class_name(model, label), carso_prediction_probabilities(prediction)[label],
+        printf("%s: label %" PRId32 " (%s), probability %.4f, %" PRId32 " of %" PRId32 " draws agree\n", image_path,
+               label, carso_model_class_name(model, label), carso_prediction_probabilities(prediction)[label],
                carso_prediction_agreement(prediction)[0], carso_prediction_draws(prediction));
     }
 

@@ -2,9 +2,9 @@
 /*
  * A camera and a pool of threads that share one model: camera [MODEL [FRAMES [THREADS]]]
  *
- * The camera shows a bright patch that moves over a dark background. What lies around the patch is classified where it is
- * in the frame: the strides of carso_images describe it, and nothing is cut out or copied. A camera does not wait: frames
- * that come while all threads are busy and the queue is full push out the oldest that waits.
+ * The camera shows a bright patch that moves over a dark background. What lies around the patch is classified where it
+ * is in the frame: the strides of carso_images describe it, and nothing is cut out or copied. A camera does not wait:
+ * frames that come while all threads are busy and the queue is full push out the oldest that waits.
  */
 #include <algorithm>
 #include <chrono>
@@ -21,7 +21,8 @@
 
 #include <carso/carso.hpp>
 
-namespace {
+namespace
+{
 
 using steady = std::chrono::steady_clock;
 
@@ -33,7 +34,8 @@ struct frame {
     steady::time_point taken;
 };
 
-class camera {
+class camera
+{
 public:
     explicit camera(const carso_model_info &seen)
         : channels_(seen.channels), region_width_(seen.image_width), region_height_(seen.image_height)
@@ -84,7 +86,8 @@ private:
 };
 
 /* Holds few frames: one that waits long is of no use any more. */
-class frame_queue {
+class frame_queue
+{
 public:
     explicit frame_queue(std::size_t room) : room_(room) {}
     /* True where an older frame had to go. */
@@ -187,7 +190,8 @@ void watch(const std::string &path, std::uint64_t frames, unsigned threads)
     std::vector<double> &sorted = results.milliseconds;
     std::sort(sorted.begin(), sorted.end());
     std::printf("%llu frames, %llu dropped, %u threads, %.1f frames/s\n", static_cast<unsigned long long>(frames),
-                static_cast<unsigned long long>(dropped), threads, static_cast<double>(sorted.size()) / elapsed.count());
+                static_cast<unsigned long long>(dropped), threads,
+                static_cast<double>(sorted.size()) / elapsed.count());
     std::printf("latency in ms: median %.2f, 90%% %.2f, 99%% %.2f, worst %.2f\n", percentile(sorted, 0.5),
                 percentile(sorted, 0.9), percentile(sorted, 0.99), sorted.back());
     for (std::size_t label = 0; label < results.label_count.size(); label++)
@@ -203,7 +207,8 @@ int main(int argc, char **argv)
     try {
         const std::string path = argc > 1 ? argv[1] : "models/fashion-mnist/model.safetensors";
         const unsigned long frames = argc > 2 ? std::stoul(argv[2]) : 500;
-        const unsigned long threads = argc > 3 ? std::stoul(argv[3]) : std::max(1u, std::thread::hardware_concurrency());
+        const unsigned long threads =
+            argc > 3 ? std::stoul(argv[3]) : std::max(1u, std::thread::hardware_concurrency());
         if (argc > 4 || frames < 1 || frames > 1000000 || threads < 1 || threads > 256) {
             std::cerr << "usage: " << argv[0] << " [MODEL [FRAMES [THREADS]]]\n";
             return 2;

@@ -68,7 +68,9 @@ def plot(path, classes, reports, columns, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="models/fashion-mnist/model.safetensors", help="whose classifier is defended")
+    parser.add_argument(
+        "--model", default="models/fashion-mnist/model.safetensors", help="whose classifier is defended"
+    )
     parser.add_argument("--data", default="models/fashion-mnist/test-256", help="a data set with test images")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=32)
@@ -88,9 +90,10 @@ def main():
     on_defence = model.attack(images, labels, objective="defence", draws=4, eot=2, **attack)
     clean = model.predict(images)
     alone = model.predict(on_classifier.images)
+    undisturbed = model.predict_robust(images, seed=2)
     defended = model.predict_robust(on_defence.images, seed=2, keep_reconstructions=True)
     print(f"classifier: {accuracy(clean, labels):.2f} clean, {accuracy(alone, labels):.2f} attacked")
-    print(f"defence: {accuracy(model.predict_robust(images, seed=2), labels):.2f} clean, {accuracy(defended, labels):.2f} attacked")
+    print(f"defence: {accuracy(undisturbed, labels):.2f} clean, {accuracy(defended, labels):.2f} attacked")
 
     rows = [
         ("image", images / 255.0, labels),

@@ -8,8 +8,8 @@
  *   carso::prediction prediction = model.predict_robust(images);
  *   for (std::int32_t label : prediction.labels()) ...
  *
- * Header only: it belongs to the application, and is no part of the library's binary interface. Option structs are the C
- * ones, initialised. Callbacks are the C ones: exceptions must not leave them. Thread-safety is that of the C calls.
+ * Header only: it belongs to the application, and is no part of the library's binary interface. Option structs are the
+ * C ones, initialised. Callbacks are the C ones: exceptions must not leave them. Thread-safety is that of the C calls.
  */
 #ifndef CARSO_CARSO_HPP
 #define CARSO_CARSO_HPP
@@ -26,10 +26,12 @@
 
 #include "carso/carso.h"
 
-namespace carso {
+namespace carso
+{
 
 /** A failed call: the library's message and status. */
-class error : public std::runtime_error {
+class error : public std::runtime_error
+{
 public:
     error(carso_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
     carso_status status() const noexcept { return status_; }
@@ -39,7 +41,8 @@ private:
 };
 
 /** A row of values in memory that another object holds, and that it must outlive. Empty where a result has none. */
-template <typename T> class view {
+template <typename T> class view
+{
 public:
     view() noexcept = default;
     view(const T *data, std::size_t size) noexcept : data_(data), size_(data != nullptr ? size : 0) {}
@@ -68,7 +71,8 @@ private:
     std::size_t size_ = 0;
 };
 
-namespace detail {
+namespace detail
+{
 
 template <typename T, void (*destroy)(T *)> struct destroyer {
     void operator()(T *handle) const noexcept { destroy(handle); }
@@ -97,9 +101,9 @@ inline void check(carso_status status, const carso_context *context)
 } // namespace detail
 
 /* Option structs, filled with the defaults; see the C headers for their fields. */
-#define CARSO_INITIALISED(type)                                                                                                  \
-    struct type : carso_##type {                                                                                                 \
-        type() noexcept { carso_##type##_init(this, sizeof(carso_##type)); }                                                     \
+#define CARSO_INITIALISED(type)                                              \
+    struct type : carso_##type {                                             \
+        type() noexcept { carso_##type##_init(this, sizeof(carso_##type)); } \
     }
 CARSO_INITIALISED(context_options);
 CARSO_INITIALISED(model_options);
@@ -127,8 +131,8 @@ struct images : carso_images {
     }
 
 private:
-    images(const void *pixels, carso_pixel_type pixel_type, int image_width, int image_height, carso_pixel_order image_order,
-           std::uint64_t image_count) noexcept
+    images(const void *pixels, carso_pixel_type pixel_type, int image_width, int image_height,
+           carso_pixel_order image_order, std::uint64_t image_count) noexcept
         : images()
     {
         data = pixels;
@@ -141,7 +145,8 @@ private:
 };
 
 /** Backend, threads, memory. Models, data sets and trainers keep it alive: this object may go before they do. */
-class context {
+class context
+{
 public:
     explicit context(const carso_context_options &options = context_options())
     {
@@ -162,7 +167,8 @@ private:
         std::string message;
         context_options asking;
         std::memcpy(static_cast<carso_context_options *>(&asking), &options,
-                    options.struct_size < sizeof(carso_context_options) ? options.struct_size : sizeof(carso_context_options));
+                    options.struct_size < sizeof(carso_context_options) ? options.struct_size
+                                                                        : sizeof(carso_context_options));
         asking.struct_size = sizeof(carso_context_options);
         asking.log = keep_message;
         asking.log_user = &message;
@@ -194,7 +200,8 @@ inline std::vector<std::string> backends()
 }
 
 /** What a prediction holds; the views are valid as long as this object, moved or not. */
-class prediction {
+class prediction
+{
 public:
     prediction(carso_prediction *owned, std::size_t image_size) noexcept : handle_(owned), image_size_(image_size) {}
     const carso_prediction *get() const noexcept { return handle_.get(); }
@@ -228,9 +235,12 @@ private:
 };
 
 /** What an attack made; the views are valid as long as this object, moved or not. */
-class attack_result {
+class attack_result
+{
 public:
-    attack_result(carso_attack_result *owned, std::size_t image_size) noexcept : handle_(owned), image_size_(image_size) {}
+    attack_result(carso_attack_result *owned, std::size_t image_size) noexcept : handle_(owned), image_size_(image_size)
+    {
+    }
     const carso_attack_result *get() const noexcept { return handle_.get(); }
 
     std::size_t count() const noexcept { return static_cast<std::size_t>(carso_attack_result_count(get())); }
@@ -255,7 +265,8 @@ struct gradient {
 };
 
 /** An attack that was cancelled or met numbers that are not finite: what it has nevertheless. */
-class attack_error : public error {
+class attack_error : public error
+{
 public:
     attack_error(const error &reason, attack_result &&partial)
         : error(reason), result_(std::make_shared<const attack_result>(std::move(partial)))
@@ -268,7 +279,8 @@ private:
 };
 
 /** A gradient with numbers that are not finite, all the same. */
-class gradient_error : public error {
+class gradient_error : public error
+{
 public:
     gradient_error(const error &reason, gradient &&partial)
         : error(reason), result_(std::make_shared<const gradient>(std::move(partial)))
@@ -281,7 +293,8 @@ private:
 };
 
 /** A classifier and, optionally, its purifier. Immutable: any number of threads may share it. */
-class model {
+class model
+{
 public:
     explicit model(carso_model *owned) : handle_(owned)
     {
@@ -365,8 +378,9 @@ public:
         if (options.logit_gradient == nullptr)
             result.losses.resize(count);
         result.logits.resize(draws * count * static_cast<std::size_t>(info_.classes));
-        const carso_status status = carso_gradient(get(), &batch, labels, &options, result.values.data(),
-                                                   result.losses.empty() ? nullptr : result.losses.data(), result.logits.data());
+        const carso_status status =
+            carso_gradient(get(), &batch, labels, &options, result.values.data(),
+                           result.losses.empty() ? nullptr : result.losses.data(), result.logits.data());
         try {
             check(status);
         } catch (const error &reason) {
@@ -409,7 +423,8 @@ private:
 };
 
 /** Weights in training. One thread at a time. */
-class trainer {
+class trainer
+{
 public:
     static trainer purifier(const model &from, const carso_purifier_training_options &options)
     {
@@ -458,7 +473,8 @@ private:
 };
 
 /** A data set; any number of threads may read it. */
-class dataset {
+class dataset
+{
 public:
     dataset(const context &where, const std::string &path, carso_split split) : context_(where.get())
     {
@@ -478,21 +494,21 @@ public:
         return name;
     }
     /** Into the caller's vectors, which are resized: pixels [count][height][width][channels], labels [count]. */
-    void read(const std::vector<std::uint64_t> &indices, std::vector<std::uint8_t> &pixels, std::vector<std::int32_t> &labels,
-              const carso_read_options &options = read_options()) const
+    void read(const std::vector<std::uint64_t> &indices, std::vector<std::uint8_t> &pixels,
+              std::vector<std::int32_t> &labels, const carso_read_options &options = read_options()) const
     {
         const std::size_t image = static_cast<std::size_t>(info_.height) * static_cast<std::size_t>(info_.width) *
                                   static_cast<std::size_t>(info_.channels);
         pixels.resize(indices.size() * image);
         labels.resize(indices.size());
-        detail::check(
-            carso_dataset_read(get(), indices.data(), indices.size(), &options, pixels.data(), labels.data()), context_);
+        detail::check(carso_dataset_read(get(), indices.data(), indices.size(), &options, pixels.data(), labels.data()),
+                      context_);
     }
     /** Describes what read put into pixels. */
     carso::images describe(const std::vector<std::uint8_t> &pixels, std::size_t count) const noexcept
     {
-        return carso::images(pixels.data(), info_.width, info_.height, info_.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB,
-                             count);
+        return carso::images(pixels.data(), info_.width, info_.height,
+                             info_.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB, count);
     }
     std::vector<std::uint64_t> shuffle(std::uint64_t seed, std::uint64_t epoch) const
     {
@@ -508,7 +524,8 @@ private:
 };
 
 /** A PNG or JPEG file, decoded. */
-class image {
+class image
+{
 public:
     image(const context &where, const std::string &path)
     {

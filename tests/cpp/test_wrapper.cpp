@@ -16,19 +16,21 @@
 
 #include <carso/carso.hpp>
 
-namespace {
+namespace
+{
 
 constexpr int side = 28, classes = 4;
 constexpr std::size_t image_size = side * side;
 
-template <typename T> constexpr bool moves_only = std::is_nothrow_move_constructible<T>::value &&
-                                                  std::is_nothrow_move_assignable<T>::value &&
-                                                  !std::is_copy_constructible<T>::value && !std::is_copy_assignable<T>::value;
+template <typename T>
+constexpr bool moves_only = std::is_nothrow_move_constructible<T>::value && std::is_nothrow_move_assignable<T>::value &&
+                            !std::is_copy_constructible<T>::value && !std::is_copy_assignable<T>::value;
 static_assert(moves_only<carso::context> && moves_only<carso::model> && moves_only<carso::prediction> &&
                   moves_only<carso::attack_result> && moves_only<carso::trainer> && moves_only<carso::dataset> &&
                   moves_only<carso::image>,
               "handles have one owner");
-static_assert(std::is_base_of<std::runtime_error, carso::error>::value && std::is_copy_constructible<carso::attack_error>::value &&
+static_assert(std::is_base_of<std::runtime_error, carso::error>::value &&
+                  std::is_copy_constructible<carso::attack_error>::value &&
                   std::is_copy_constructible<carso::gradient_error>::value,
               "exceptions can be caught as usual and copied");
 
@@ -72,7 +74,8 @@ carso::images describe(const std::vector<float> &pixels)
     return carso::images(pixels.data(), side, side, CARSO_ORDER_GRAY, pixels.size() / image_size);
 }
 
-/* The status of the carso::error that an action throws; its message must have the fragment. CARSO_OK where it throws none. */
+/* The status of the carso::error that an action throws; its message must have the fragment. CARSO_OK where it throws
+ * none. */
 template <typename Action> carso_status thrown(Action action, const char *fragment)
 {
     try {
@@ -85,12 +88,10 @@ template <typename Action> carso_status thrown(Action action, const char *fragme
 }
 
 /* A folder that goes with its files. */
-class scratch_folder {
+class scratch_folder
+{
 public:
-    scratch_folder()
-    {
-        ck_assert_ptr_nonnull(mkdtemp(path_));
-    }
+    scratch_folder() { ck_assert_ptr_nonnull(mkdtemp(path_)); }
     ~scratch_folder()
     {
         for (const std::string &file : files_)
@@ -110,7 +111,10 @@ private:
     std::vector<std::string> files_;
 };
 
-int stop(const carso_progress *, void *) { return 1; }
+int stop(const carso_progress *, void *)
+{
+    return 1;
+}
 
 START_TEST(test_views_are_checked)
 {
@@ -121,7 +125,8 @@ START_TEST(test_views_are_checked)
     ck_assert_int_eq(all.part(1, 2)[1], 3);
     ck_assert(none.empty() && none.begin() == none.end());
     int caught = 0;
-    for (const auto &range : {std::pair<std::size_t, std::size_t>(3, 2), {5, 0}, {1, std::numeric_limits<std::size_t>::max()}}) {
+    for (const auto &range :
+         {std::pair<std::size_t, std::size_t>(3, 2), {5, 0}, {1, std::numeric_limits<std::size_t>::max()}}) {
         try {
             all.part(range.first, range.second);
         } catch (const std::out_of_range &) {
@@ -273,7 +278,8 @@ START_TEST(test_attacks)
     }
     ck_assert(caught);
     options.epsilon = -1.0;
-    ck_assert_int_eq(thrown([&] { model.attack(describe(pixels), labels, options); }, "epsilon"), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(thrown([&] { model.attack(describe(pixels), labels, options); }, "epsilon"),
+                     CARSO_ERROR_INVALID_ARGUMENT);
 }
 END_TEST
 
@@ -312,19 +318,23 @@ START_TEST(test_training)
     classifier.steps_per_epoch = 2;
     classifier.pgd_steps = 1;
     for (int kind = 0; kind < 2; kind++) {
-        carso::trainer trainer = kind == 0 ? carso::trainer::purifier(model, purifier) : carso::trainer::classifier(model, classifier);
+        carso::trainer trainer =
+            kind == 0 ? carso::trainer::purifier(model, purifier) : carso::trainer::classifier(model, classifier);
         ck_assert_uint_eq(trainer.step(describe(pixels), labels).step, 0);
         ck_assert_uint_eq(trainer.steps_done(), 1);
         trainer.save(path);
         carso::trainer resumed = carso::trainer::load(context, path);
         const carso_train_report straight = trainer.step(describe(pixels), labels);
         const carso_train_report again = resumed.step(describe(pixels), labels);
-        ck_assert(straight.step == again.step && straight.loss == again.loss && straight.gradient_norm == again.gradient_norm);
+        ck_assert(straight.step == again.step && straight.loss == again.loss &&
+                  straight.gradient_norm == again.gradient_norm);
         ck_assert_int_eq(trainer.reached().info().has_purifier, kind == 0 ? 1 : 0);
-        ck_assert_int_eq(thrown([&] { resumed.step(describe(make_pixels(1)), labels); }, "2"), CARSO_ERROR_INVALID_ARGUMENT);
+        ck_assert_int_eq(thrown([&] { resumed.step(describe(make_pixels(1)), labels); }, "2"),
+                         CARSO_ERROR_INVALID_ARGUMENT);
     }
     purifier.steps_per_epoch = 0;
-    ck_assert_int_eq(thrown([&] { carso::trainer::purifier(model, purifier); }, "steps_per_epoch"), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(thrown([&] { carso::trainer::purifier(model, purifier); }, "steps_per_epoch"),
+                     CARSO_ERROR_INVALID_ARGUMENT);
 }
 END_TEST
 
@@ -344,7 +354,8 @@ START_TEST(test_data)
     ck_assert_uint_eq(order.back(), 255);
     ck_assert_int_eq(thrown([&] { dataset.read({256}, pixels, labels); }, "256"), CARSO_ERROR_INVALID_ARGUMENT);
     ck_assert_uint_eq(make_classifier(context).predict(dataset.describe(pixels, 1)).count(), 1);
-    ck_assert_int_eq(thrown([&] { carso::dataset(context, "absent", CARSO_SPLIT_TEST); }, "absent"), CARSO_ERROR_NOT_FOUND);
+    ck_assert_int_eq(thrown([&] { carso::dataset(context, "absent", CARSO_SPLIT_TEST); }, "absent"),
+                     CARSO_ERROR_NOT_FOUND);
 
     scratch_folder folder;
     const std::string path = folder.file("image.png");

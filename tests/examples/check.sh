@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Runs an example and compares its output with regular expressions, one for each line: check.sh EXAMPLE MAKE_MODEL PROGRAM...
+# Runs an example and compares its output with regular expressions, one for each line:
+#   check.sh EXAMPLE MAKE_MODEL PROGRAM...
 set -eu
 example=$1 make_model=$2
 shift 2
@@ -46,7 +47,8 @@ case $example in
 predict_file)
     [ -f "$work/image.png" ] || exit 77
     "$@" "$work/image.png" "$work/model.safetensors" >"$work/output"
-    matches "^$work/image\.png: label [0-9] \(($names)\), probability (0\.[0-9]{4}|1\.0000), ([0-9]|1[0-6]) of 16 draws agree\$"
+    probability='(0\.[0-9]{4}|1\.0000)'
+    matches "^$work/image\.png: label [0-9] \(($names)\), probability $probability, ([0-9]|1[0-6]) of 16 draws agree\$"
     refuses 1 'absent\.png' "$@" "$work/absent.png" "$work/model.safetensors"
     refuses 1 'image\.png' "$@" "$work/image.png" "$work/image.png"
     refuses 2 '^usage: ' "$@"
@@ -70,7 +72,8 @@ camera)
     ;;
 train_attack_plot)
     "$@" --model "$work/model.safetensors" --steps 4 --batch 4 --images 2 --output "$work/plot.png" >"$work/output"
-    matches '^loss per image: [0-9.]+ at step 0, [0-9.]+ at step 3$' '^classifier: [01]\.[0-9]{2} clean, [01]\.[0-9]{2} attacked$' \
+    matches '^loss per image: [0-9.]+ at step 0, [0-9.]+ at step 3$' \
+        '^classifier: [01]\.[0-9]{2} clean, [01]\.[0-9]{2} attacked$' \
         '^defence: [01]\.[0-9]{2} clean, [01]\.[0-9]{2} attacked$' "^wrote $work/plot\.png\$"
     [ "$(dd if="$work/plot.png" bs=1 skip=1 count=3 2>/dev/null)" = PNG ]
     refuses 1 'NotFoundError' "$@" --model "$work/absent"

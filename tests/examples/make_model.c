@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A small model with random weights and an image for it: make_model FOLDER writes model.safetensors and image.png there. */
+/* A small model with random weights and an image for it: make_model FOLDER writes model.safetensors and image.png
+ * there. */
 #include <stdio.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ static void print_log(carso_log_level level, const char *text, void *user)
 static carso_status make_model(carso_context *context, const char *path)
 {
     static const char *const names[] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                                        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"};
+                                        "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
     carso_model_options options;
     carso_purifier_options purifier;
     carso_model *classifier = NULL, *model = NULL;

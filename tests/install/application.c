@@ -17,7 +17,8 @@ static int predict(const carso_model *model)
     if (carso_predict_robust(model, &images, NULL, &prediction) != CARSO_OK) {
         return 1;
     }
-    printf("%d of %d draws agree\n", (int)carso_prediction_agreement(prediction)[0], (int)carso_prediction_draws(prediction));
+    printf("%d of %d draws agree\n", (int)carso_prediction_agreement(prediction)[0],
+           (int)carso_prediction_draws(prediction));
     carso_prediction_destroy(prediction);
     return 0;
 }

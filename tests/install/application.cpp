@@ -18,7 +18,8 @@ int main()
         purifier.seed_channels = 16;
         const carso::model model = carso::model::create(context, options).add_purifier(purifier);
         const std::vector<std::uint8_t> pixels(model.image_size());
-        const carso::prediction prediction = model.predict_robust(carso::images(pixels.data(), 28, 28, CARSO_ORDER_GRAY));
+        const carso::prediction prediction =
+            model.predict_robust(carso::images(pixels.data(), 28, 28, CARSO_ORDER_GRAY));
         std::cout << prediction.agreement()[0] << " of " << prediction.draws() << " draws agree\n";
     } catch (const std::exception &failure) {
         std::cerr << failure.what() << '\n';

@@ -14,7 +14,8 @@ if [ -n "$2" ]; then
     export CXX
 fi
 cmake -S "$here/cmake" -B "$work/build" -G "Unix Makefiles" -DCMAKE_PREFIX_PATH="$installed" -DSOURCES="$here" \
-    -DWITH_CPP="$([ -n "$2" ] && echo ON || echo OFF)" >"$work/log" 2>&1 && cmake --build "$work/build" >>"$work/log" 2>&1 || {
+    -DWITH_CPP="$([ -n "$2" ] && echo ON || echo OFF)" >"$work/log" 2>&1 &&
+    cmake --build "$work/build" >>"$work/log" 2>&1 || {
     cat "$work/log"
     exit 1
 }

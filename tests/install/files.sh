@@ -9,7 +9,8 @@ root=$1
 readelf -d "$libraries/libcarso.so" | grep -q 'SONAME.*\[libcarso.so.0\]' || fail "the soname is not libcarso.so.0"
 
 (cd "$root/include/carso" && ls -- *.h *.hpp) | LC_ALL=C sort >"$work/headers"
-ls "$installed/include/carso" | LC_ALL=C sort | diff - "$work/headers" || fail "the installed headers are not those of include/carso"
+ls "$installed/include/carso" | LC_ALL=C sort | diff - "$work/headers" ||
+    fail "the installed headers are not those of include/carso"
 [ "$(ls "$installed/include")" = carso ] || fail "something else is in include"
 
 head -1 "$installed/share/man/man1/carso.1" | grep -q '^\.' || fail "no manual page"

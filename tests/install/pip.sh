@@ -10,8 +10,8 @@ if ! "$python" -c 'import setuptools, wheel, pip' 2>/dev/null; then
 fi
 # setuptools builds beside its sources.
 cp -r "$root/bindings/python" "$work/python"
-PIP_CONFIG_FILE=/dev/null "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps \
-    --no-build-isolation --target "$work/site" "$work/python" >"$work/log" 2>&1 || {
+PIP_CONFIG_FILE=/dev/null "$python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
+    --no-deps --no-build-isolation --target "$work/site" "$work/python" >"$work/log" 2>&1 || {
     cat "$work/log"
     exit 1
 }

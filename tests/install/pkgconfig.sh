@@ -31,7 +31,8 @@ build()
     kind=$1
     shift
     # shellcheck disable=SC2086,SC2046 # words
-    $c_compiler -std=c11 -Wall -Wextra -pedantic -Werror "$here/application.c" -o c_$kind $(pkg-config "$@" --cflags --libs carso)
+    $c_compiler -std=c11 -Wall -Wextra -pedantic -Werror "$here/application.c" -o c_$kind \
+        $(pkg-config "$@" --cflags --libs carso)
     check_application $kind ./c_$kind
     if [ -n "$cpp_compiler" ]; then
         # shellcheck disable=SC2086,SC2046 # words

@@ -12,7 +12,7 @@ from small_model import CLASSES, make_context, make_images, make_model
 
 class Gradients(unittest.TestCase):
     def test_is_the_slope_of_the_loss(self):
-        """Along a direction, by central differences in double. The pixels are exact in float32, the gradient is rounded to it."""
+        """Along a direction, by central differences in double: the pixels are exact in float32."""
         model = make_model(make_context("reference-double"))
         images = ((make_images(2) // 2 + 64) / numpy.float32(256)).astype(numpy.float32)
         direction = numpy.random.default_rng(4).choice([-1, 1], images.shape).astype(numpy.float32)
@@ -25,7 +25,9 @@ class Gradients(unittest.TestCase):
                     ahead = model.gradient(images + step * direction, [1, 2], **options).losses
                     behind = model.gradient(images - step * direction, [1, 2], **options).losses
                     slope = (ahead - behind) / (2 * step)
-                    self.assertTrue(numpy.allclose((found.gradient * direction).sum(axis=(1, 2, 3)), slope, rtol=1e-3, atol=1e-6))
+                    self.assertTrue(
+                        numpy.allclose((found.gradient * direction).sum(axis=(1, 2, 3)), slope, rtol=1e-3, atol=1e-6)
+                    )
 
     def test_of_a_loss_of_the_caller_s_own(self):
         model = make_model(make_context())
@@ -96,7 +98,13 @@ class Attacks(unittest.TestCase):
                 self.model.attack(self.images, [0, 1, 2], progress=fail)
 
     def test_refuse_what_makes_no_sense(self):
-        for options in ({"epsilon": -0.1}, {"epsilon": float("nan")}, {"steps": -1}, {"restarts": 0}, {"eot": 0, "objective": "defence"}):
+        for options in (
+            {"epsilon": -0.1},
+            {"epsilon": float("nan")},
+            {"steps": -1},
+            {"restarts": 0},
+            {"eot": 0, "objective": "defence"},
+        ):
             with self.assertRaises(carso.InvalidArgumentError, msg=str(options)):
                 self.model.attack(self.images, [0, 1, 2], **options)
         with self.assertRaises(carso.InvalidArgumentError):

@@ -45,7 +45,14 @@ class AxesAreFound(unittest.TestCase):
         self.assertEqual(find_axes((3, 8, 3), "chw", None), "chw")
 
     def test_what_is_no_image(self):
-        for shape, layout in (((2, 3, 8, 3), None), ((2, 5, 5, 5), None), ((9,), None), ((), None), ((1, 2, 3, 4, 5), None), ((8, 8), "hwc")):
+        for shape, layout in (
+            ((2, 3, 8, 3), None),
+            ((2, 5, 5, 5), None),
+            ((9,), None),
+            ((), None),
+            ((1, 2, 3, 4, 5), None),
+            ((8, 8), "hwc"),
+        ):
             with self.assertRaises(ValueError, msg=str(shape)):
                 find_axes(shape, layout, None)
         with self.assertRaises(ValueError):
@@ -93,7 +100,9 @@ class ThePixelsAreTheSame(unittest.TestCase):
         region = wide[:, 5 : 5 + SIDE, 7 : 7 + SIDE]
         self.assert_same(self.colour, region.copy(), region)
         self.assert_same(self.gray, region[..., 1].copy(), region[..., 1])
-        self.assert_same(self.colour, numpy.repeat(planes[:1], 3, axis=0), numpy.broadcast_to(planes[:1], planes[:3].shape))
+        self.assert_same(
+            self.colour, numpy.repeat(planes[:1], 3, axis=0), numpy.broadcast_to(planes[:1], planes[:3].shape)
+        )
 
     def test_slices_are_not_copied(self):
         wide = numpy.zeros((2, 40, 50, 3), dtype=numpy.uint8)
@@ -136,7 +145,12 @@ class ThePixelsAreTheSame(unittest.TestCase):
             self.colour.predict(make_images(2, channels=3), order="gray")
         with self.assertRaises(ValueError):
             self.colour.predict(make_images(2, channels=3), order="grb")
-        for labels, error in (([0], ValueError), ([0.0, 1.0], TypeError), ([0, 1 << 40], ValueError), ([0, -1], carso.InvalidArgumentError)):
+        for labels, error in (
+            ([0], ValueError),
+            ([0.0, 1.0], TypeError),
+            ([0, 1 << 40], ValueError),
+            ([0, -1], carso.InvalidArgumentError),
+        ):
             with self.assertRaises(error):
                 self.gray.gradient(images, labels)
 

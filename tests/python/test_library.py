@@ -23,7 +23,12 @@ class Finding(unittest.TestCase):
         environment = {name: value for name, value in os.environ.items() if name != "CARSO_LIBRARY"}
         environment.update(variables, PYTHONPATH=str(package))
         return subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, cwd=self.folder
+            [sys.executable, "-c", script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
         )
 
     def test_by_the_variable(self):

@@ -46,7 +46,9 @@ class Models(unittest.TestCase):
         expected = self.model.predict_robust(images, seed=4).logits
         path = self.folder / "model.safetensors"
         self.model.save(path)
-        self.assertTrue(numpy.array_equal(carso.Model.load(path, self.context).predict_robust(images, seed=4).logits, expected))
+        self.assertTrue(
+            numpy.array_equal(carso.Model.load(path, self.context).predict_robust(images, seed=4).logits, expected)
+        )
         for data in (path.read_bytes(), bytearray(path.read_bytes()), numpy.fromfile(path, dtype=numpy.uint8)):
             loaded = carso.Model.load_memory(data, self.context)
             del data
@@ -85,7 +87,9 @@ class Models(unittest.TestCase):
         self.assertTrue(numpy.array_equal(robust.labels, sums.argmax(axis=1)))
         shares = numpy.exp(sums - sums.max(axis=1, keepdims=True))
         self.assertTrue(numpy.allclose(robust.probabilities, shares / shares.sum(axis=1, keepdims=True)))
-        self.assertTrue(numpy.array_equal(robust.agreement, (robust.logits.argmax(axis=2) == robust.labels).sum(axis=0)))
+        self.assertTrue(
+            numpy.array_equal(robust.agreement, (robust.logits.argmax(axis=2) == robust.labels).sum(axis=0))
+        )
         mean = self.model.predict_robust(images, draws=5, seed=2, aggregation="logit")
         shares = numpy.exp(robust.logits.mean(axis=0))
         self.assertTrue(numpy.allclose(mean.probabilities, shares / shares.sum(axis=1, keepdims=True)))
@@ -101,7 +105,9 @@ class Models(unittest.TestCase):
         whole = self.model.purify(images, draws=3, seed=9)
         part = self.model.purify(images[2:], draws=3, seed=9, first_image=2)
         self.assertTrue(numpy.allclose(whole.reconstructions[:, 2:], part.reconstructions, atol=1e-6))
-        self.assertFalse(numpy.array_equal(whole.reconstructions, self.model.purify(images, draws=3, seed=10).reconstructions))
+        self.assertFalse(
+            numpy.array_equal(whole.reconstructions, self.model.purify(images, draws=3, seed=10).reconstructions)
+        )
 
     def test_arrays_outlive_everything_and_are_read_only(self):
         model = make_model(make_context())

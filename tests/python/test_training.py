@@ -11,7 +11,14 @@ import numpy
 import carso
 from small_model import CLASSES, make_classifier, make_context, make_images, make_model
 
-PURIFIER = {"steps_per_epoch": 2, "epochs": 3, "pgd_steps": 1, "learning_rate_start": 1e-3, "learning_rate_peak": 1e-3, "seed": 3}
+PURIFIER = {
+    "steps_per_epoch": 2,
+    "epochs": 3,
+    "pgd_steps": 1,
+    "learning_rate_start": 1e-3,
+    "learning_rate_peak": 1e-3,
+    "seed": 3,
+}
 CLASSIFIER = {"steps_per_epoch": 2, "epochs": 3, "pgd_steps": 1, "learning_rate": 0.01, "warm_up_epochs": 0, "seed": 3}
 
 
@@ -39,7 +46,9 @@ class Training(unittest.TestCase):
             for step in range(6):
                 report = trainer.step(*batch(step))
                 self.assertEqual((report.step, report.epoch, trainer.steps_done), (step, step / 2, step + 1))
-                self.assertTrue(numpy.isfinite([report.loss, report.reconstruction, report.kl, report.gradient_norm]).all())
+                self.assertTrue(
+                    numpy.isfinite([report.loss, report.reconstruction, report.kl, report.gradient_norm]).all()
+                )
                 self.assertGreater(report.gradient_norm, 0)
             self.assertFalse(numpy.array_equal(trainer.model().purify(images, seed=1).reconstructions, before))
 
@@ -66,7 +75,9 @@ class Training(unittest.TestCase):
                     predict = "purify" if number == 0 else "predict"
                     field = "reconstructions" if number == 0 else "logits"
                     expected = getattr(getattr(trainer.model(), predict)(images), field)
-                    self.assertTrue(numpy.array_equal(getattr(getattr(resumed.model(), predict)(images), field), expected))
+                    self.assertTrue(
+                        numpy.array_equal(getattr(getattr(resumed.model(), predict)(images), field), expected)
+                    )
                 self.assertEqual(carso.Model.load(path, self.context).info, trainer.model().info)
 
     def test_refusals(self):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The binary interface, pinned: sizes, offsets and values that applications have compiled in (docs/abi.md). A line of the
- * tables may be added; one that would have to change means that the interface broke. LP64 only.
+ * The binary interface, pinned: sizes, offsets and values that applications have compiled in (docs/abi.md). A line of
+ * the tables may be added; one that would have to change means that the interface broke. LP64 only.
  */
 #include <check.h>
 #include <stdio.h>
@@ -71,7 +71,8 @@ static const pin values[] = {
     SIZE(carso_split, 4),
 };
 
-/* The size is what the struct had when the release that is named first shipped it, and grows when fields are appended. */
+/* The size is what the struct had when the release that is named first shipped it, and grows when fields are appended.
+ */
 static const pin structs[] = {
     SIZE(carso_allocator, 24),
     OFFSET(carso_allocator, allocate, 0),
@@ -254,8 +255,8 @@ static const pin structs[] = {
 static void compare(const pin *pins, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        ck_assert_msg(pins[i].actual == pins[i].pinned, "%s is %lld; the interface says %lld", pins[i].name, pins[i].actual,
-                      pins[i].pinned);
+        ck_assert_msg(pins[i].actual == pins[i].pinned, "%s is %lld; the interface says %lld", pins[i].name,
+                      pins[i].actual, pins[i].pinned);
 }
 
 START_TEST(enumerations_keep_their_values)
@@ -286,10 +287,10 @@ typedef struct initialiser {
 } initialiser;
 
 /* Calling through another function type is undefined; so each has a wrapper. */
-#define INITIALISER(type)                                                                                                        \
-    static void fill_##type(void *options, size_t size)                                                                          \
-    {                                                                                                                            \
-        carso_##type##_init(options, size);                                                                                      \
+#define INITIALISER(type)                               \
+    static void fill_##type(void *options, size_t size) \
+    {                                                   \
+        carso_##type##_init(options, size);             \
     }
 INITIALISER(context_options)
 INITIALISER(images)
@@ -304,9 +305,16 @@ INITIALISER(classifier_training_options)
 #define ENTRY(type) {#type, fill_##type, sizeof(carso_##type)}
 
 static const initialiser initialisers[] = {
-    ENTRY(context_options),  ENTRY(images),           ENTRY(model_options),  ENTRY(purifier_options),
-    ENTRY(predict_options),  ENTRY(gradient_options), ENTRY(attack_options), ENTRY(read_options),
-    ENTRY(purifier_training_options), ENTRY(classifier_training_options),
+    ENTRY(context_options),
+    ENTRY(images),
+    ENTRY(model_options),
+    ENTRY(purifier_options),
+    ENTRY(predict_options),
+    ENTRY(gradient_options),
+    ENTRY(attack_options),
+    ENTRY(read_options),
+    ENTRY(purifier_training_options),
+    ENTRY(classifier_training_options),
 };
 
 #define GUARD 0xa5
@@ -337,8 +345,8 @@ START_TEST(initialisers_write_what_they_are_told)
         if (written > 0)
             ck_assert_uint_eq(stated_size(part), size);
         for (size_t i = sizeof(size_t); i < written; i++)
-            ck_assert_msg(part[i] == (i < checked->size ? whole[i] : 0), "%s of %zu bytes: byte %zu is %u", checked->name, size,
-                          i, part[i]);
+            ck_assert_msg(part[i] == (i < checked->size ? whole[i] : 0), "%s of %zu bytes: byte %zu is %u",
+                          checked->name, size, i, part[i]);
         for (size_t i = written; i < sizeof part; i++)
             ck_assert_msg(part[i] == GUARD, "%s of %zu bytes: byte %zu was written", checked->name, size, i);
     }
@@ -486,7 +494,8 @@ int main(void)
     tcase_add_test(layout, structs_keep_their_layout);
     suite_add_tcase(suite, layout);
     TCase *const sizes = tcase_create("sizes");
-    tcase_add_loop_test(sizes, initialisers_write_what_they_are_told, 0, (int)(sizeof initialisers / sizeof *initialisers));
+    tcase_add_loop_test(sizes, initialisers_write_what_they_are_told, 0,
+                        (int)(sizeof initialisers / sizeof *initialisers));
     tcase_add_test(sizes, an_older_application_s_options_work);
     tcase_add_test(sizes, a_newer_application_s_options_work);
     tcase_add_test(sizes, information_is_cut_or_extended_to_the_caller_s_size);

@@ -36,7 +36,7 @@ class Description(NamedTuple):
 
 
 def find_axes(shape: Sequence[int], layout: Layout, expected: Optional[Shape]) -> str:
-    """What the axes of an array mean: by the expected (channels, height, width) if that fits, else by the channels' place."""
+    """What the axes mean: by the expected (channels, height, width) if that fits, else by the channels' place."""
     chosen = None if layout is None else member(PixelLayout, layout)
     rank = len(shape)
     batch = "n" if rank == 4 else ""
@@ -59,7 +59,9 @@ def find_axes(shape: Sequence[int], layout: Layout, expected: Optional[Shape]) -
         return possible[0]
     if not possible:
         raise ValueError(f"an array of shape {tuple(shape)} is no image: one axis must have 1 or 3 components")
-    raise ValueError(f"an array of shape {tuple(shape)} could be {' or '.join(possible)}: say layout='hwc' or layout='chw'")
+    raise ValueError(
+        f"an array of shape {tuple(shape)} could be {' or '.join(possible)}: say layout='hwc' or layout='chw'"
+    )
 
 
 def describe(array: Any, layout: Layout = None, order: Order = "rgb", expected: Optional[Shape] = None) -> Description:

@@ -47,7 +47,10 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_predict_options_init": (None, [POINTER(structs.PredictOptions), c_size_t]),
     "carso_predict": (c_int, [c_void_p, POINTER(structs.Images), POINTER(structs.PredictOptions), POINTER(c_void_p)]),
     "carso_purify": (c_int, [c_void_p, POINTER(structs.Images), POINTER(structs.PredictOptions), POINTER(c_void_p)]),
-    "carso_predict_robust": (c_int, [c_void_p, POINTER(structs.Images), POINTER(structs.PredictOptions), POINTER(c_void_p)]),
+    "carso_predict_robust": (
+        c_int,
+        [c_void_p, POINTER(structs.Images), POINTER(structs.PredictOptions), POINTER(c_void_p)],
+    ),
     "carso_prediction_destroy": (None, [c_void_p]),
     "carso_prediction_count": (c_uint64, [c_void_p]),
     "carso_prediction_classes": (c_int32, [c_void_p]),
@@ -65,7 +68,10 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     ),
     # attack.h
     "carso_attack_options_init": (None, [POINTER(structs.AttackOptions), c_size_t]),
-    "carso_attack": (c_int, [c_void_p, POINTER(structs.Images), c_void_p, POINTER(structs.AttackOptions), POINTER(c_void_p)]),
+    "carso_attack": (
+        c_int,
+        [c_void_p, POINTER(structs.Images), c_void_p, POINTER(structs.AttackOptions), POINTER(c_void_p)],
+    ),
     "carso_attack_result_destroy": (None, [c_void_p]),
     "carso_attack_result_count": (c_uint64, [c_void_p]),
     "carso_attack_result_images": (c_void_p, [c_void_p]),
@@ -77,7 +83,10 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_purifier_training_options_init": (None, [POINTER(structs.PurifierTrainingOptions), c_size_t]),
     "carso_classifier_training_options_init": (None, [POINTER(structs.ClassifierTrainingOptions), c_size_t]),
     "carso_trainer_create_purifier": (c_int, [c_void_p, POINTER(structs.PurifierTrainingOptions), POINTER(c_void_p)]),
-    "carso_trainer_create_classifier": (c_int, [c_void_p, POINTER(structs.ClassifierTrainingOptions), POINTER(c_void_p)]),
+    "carso_trainer_create_classifier": (
+        c_int,
+        [c_void_p, POINTER(structs.ClassifierTrainingOptions), POINTER(c_void_p)],
+    ),
     "carso_train_step": (c_int, [c_void_p, POINTER(structs.Images), c_void_p, POINTER(structs.TrainReport)]),
     "carso_trainer_get_model": (c_int, [c_void_p, POINTER(c_void_p)]),
     "carso_trainer_step": (c_uint64, [c_void_p]),
@@ -109,7 +118,7 @@ def candidates() -> List[str]:
 
 
 def load() -> ctypes.CDLL:
-    """The first library that loads, its functions declared; ImportError where none does or it is not this interface's."""
+    """The first library that loads, its functions declared; ImportError where none does or it is of another interface."""
     reasons = []
     for candidate in candidates():
         try:
@@ -129,7 +138,8 @@ def declare(library: ctypes.CDLL, name: str) -> ctypes.CDLL:
         raise ImportError(f"{name} is not libcarso: it has no carso_abi_version") from None
     if found // 1000 != ABI_MAJOR or found % 1000 < ABI_MINOR:
         raise ImportError(
-            f"{name} has the binary interface {found // 1000}.{found % 1000}; this package needs {ABI_MAJOR}.{ABI_MINOR} or a later {ABI_MAJOR}.x"
+            f"{name} has the binary interface {found // 1000}.{found % 1000}; "
+            f"this package needs {ABI_MAJOR}.{ABI_MINOR} or a later {ABI_MAJOR}.x"
         )
     for function, (result, arguments) in PROTOTYPES.items():
         declared = getattr(library, function)

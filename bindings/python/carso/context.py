@@ -68,7 +68,7 @@ class Context(Handle):
 
     backend: one of :func:`backends`, None for the fastest that works here.
     threads: for computing, 0 for as many as the process has cores.
-    log: called with (level, text); None hands lines to the logger "carso". Exceptions in it are logged and go no further.
+    log: called with (level, text); None hands lines to the logger "carso". Exceptions in it are logged.
     log_level: the most verbose level that is delivered.
     memory_limit: bytes for the working buffers of one call, 0 for 1 GiB; batches are split to keep it.
     allocator: C functions for the library's memory, None for the C library's.

@@ -43,7 +43,9 @@ class Dataset(ContextHandle):
         self._info = DatasetInfo(**fields)
 
     @classmethod
-    def open(cls, path: PathLike, split: Union[Split, str] = Split.TRAIN, context: Optional[Context] = None) -> "Dataset":
+    def open(
+        cls, path: PathLike, split: Union[Split, str] = Split.TRAIN, context: Optional[Context] = None
+    ) -> "Dataset":
         """Opens IDX (MNIST), CIFAR-10 and CIFAR-100 binary, or folders of images; recognised by what is there."""
         context = context or Context()
         out = ctypes.c_void_p()

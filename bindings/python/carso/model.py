@@ -11,7 +11,14 @@ import numpy
 from ._handle import PathLike, ProgressFunction, ProgressRelay, check, encode_path, failure, fill
 from ._images import Description, Layout, Order, Shape, as_labels, describe
 from ._library import library
-from ._structs import AttackOptions, GradientOptions, ModelInfo as NativeModelInfo, ModelOptions, PredictOptions, PurifierOptions
+from ._structs import (
+    AttackOptions,
+    GradientOptions,
+    ModelInfo as NativeModelInfo,
+    ModelOptions,
+    PredictOptions,
+    PurifierOptions,
+)
 from .context import Context, ContextHandle
 from .enums import Aggregation, Architecture, AttackMethod, Loss, Objective, Status, member
 from .results import AttackResult, Gradient, Prediction, attack_result_of, prediction_of
@@ -52,7 +59,9 @@ class Model(ContextHandle):
         fields = {name: getattr(native, name) for name in ModelInfo.__dataclass_fields__}
         fields["has_purifier"] = bool(native.has_purifier)
         self._info = ModelInfo(**fields)
-        self._class_names = [library.carso_model_class_name(address, index).decode() for index in range(self._info.classes)]
+        self._class_names = [
+            library.carso_model_class_name(address, index).decode() for index in range(self._info.classes)
+        ]
 
     @classmethod
     def load(cls, path: PathLike, context: Optional[Context] = None) -> "Model":
@@ -64,7 +73,7 @@ class Model(ContextHandle):
 
     @classmethod
     def load_memory(cls, data: Any, context: Optional[Context] = None) -> "Model":
-        """Loads a model from bytes, or anything with a contiguous buffer, which must stay unchanged and is kept alive."""
+        """Loads a model from bytes or any contiguous buffer, which must stay unchanged and is kept alive."""
         context = context or Context()
         memory = numpy.frombuffer(data, dtype=numpy.uint8)
         out = ctypes.c_void_p()
@@ -91,7 +100,8 @@ class Model(ContextHandle):
     ) -> "Model":
         """A classifier with random weights, without a purifier.
 
-        None leaves the library's default. mean, deviation: of the standardisation, one number a channel, in units of [0, 1].
+        None leaves the library's default.
+        mean, deviation: of the standardisation, one number a channel, in units of [0, 1].
         class_names also sets classes.
         """
         context = context or Context()
@@ -128,11 +138,16 @@ class Model(ContextHandle):
         seed_channels: Optional[int] = None,
         seed: Optional[int] = None,
     ) -> "Model":
-        """A new model: this one's classifier, shared, and a new purifier with random weights. None: the library's default."""
+        """This one's classifier, shared, and a new purifier with random weights. None: the library's default."""
         options = fill(
             PurifierOptions,
             "carso_purifier_options_init",
-            {"condition_size": condition_size, "latent_size": latent_size, "seed_channels": seed_channels, "seed": seed},
+            {
+                "condition_size": condition_size,
+                "latent_size": latent_size,
+                "seed_channels": seed_channels,
+                "seed": seed,
+            },
         )
         out = ctypes.c_void_p()
         self._check(library.carso_model_add_purifier(self.address, ctypes.byref(options), ctypes.byref(out)))

@@ -137,7 +137,7 @@ class Trainer(ContextHandle):
         label_smoothing: Optional[float] = None,
         seed: Optional[int] = None,
     ) -> "Trainer":
-        """Trains the model's classifier adversarially; a purifier is left out of the result. None: the library's default.
+        """Trains the model's classifier adversarially; a purifier is left out. None: the library's default.
 
         The fields are those of carso_classifier_training_options in include/carso/train.h.
         """
