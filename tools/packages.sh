@@ -30,4 +30,5 @@ install_packages()
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2
 }
 
-build_packages="gcc libc6-dev meson ninja-build pkg-config libdnnl-dev libopenblas-openmp-dev libjansson-dev libpng-dev libjpeg-dev zlib1g-dev"
+# dpkg-dev: meson asks it for the folder that libraries belong into.
+build_packages="gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdnnl-dev libopenblas-openmp-dev libjansson-dev libpng-dev libjpeg-dev zlib1g-dev"

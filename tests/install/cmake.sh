@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Applications built with CMake, shared and static: cmake.sh C-COMPILER [C++-COMPILER]
 . "$(dirname "$0")/stage.sh"
-for program in cmake pkg-config make; do
+for program in cmake pkg-config ninja; do
     command -v $program >/dev/null || exit 77
 done
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,7 +13,7 @@ if [ -n "$2" ]; then
     CXX=$2
     export CXX
 fi
-cmake -S "$here/cmake" -B "$work/build" -G "Unix Makefiles" -DCMAKE_PREFIX_PATH="$installed" -DSOURCES="$here" \
+cmake -S "$here/cmake" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$installed" -DSOURCES="$here" \
     -DWITH_CPP="$([ -n "$2" ] && echo ON || echo OFF)" >"$work/log" 2>&1 &&
     cmake --build "$work/build" >>"$work/log" 2>&1 || {
     cat "$work/log"
