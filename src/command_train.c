@@ -11,9 +11,13 @@ typedef struct purifier_settings {
     double fraction, epsilon, step_size, lookahead_rate, rate_start, rate_peak, rate_end, warm_up, plateau, annealing, beta_start,
         beta_full, beta_final, free_bits;
     bool by_step, mean_loss, over_deviation;
+    const char *preset;
 } purifier_settings;
 
 static const option_entry purifier_options[] = {
+    {"preset", 'p', OPTION_TEXT, "NAME", offsetof(purifier_settings, preset), 0, 0, NULL,
+     "Train as the paper did on cifar10, cifar100 or tinyimagenet: sizes of the purifier, share of attacked images, epochs, batch, "
+     "phases of learning rate and beta, Lookahead. Other options override it."},
     TRAINING_OPTIONS(purifier_settings),
     {"condition-size", 0, OPTION_INTEGER, "N", offsetof(purifier_settings, condition_size), 0, 1e6, NULL,
      "Features of the compressed representation; 0 takes the paper's number."},
@@ -51,6 +55,32 @@ static const option_entry purifier_options[] = {
     {"lookahead-rate", 0, OPTION_REAL, "R", offsetof(purifier_settings, lookahead_rate), 0, 1, NULL, "How far they move."},
     COMMON_OPTIONS(purifier_settings, training.common)};
 
+static void take_options(purifier_settings *own, const carso_purifier_training_options *options, const carso_purifier_options *shape,
+                         int32_t batch)
+{
+    own->training.epochs = options->epochs;
+    own->training.batch = batch;
+    own->condition_size = shape->condition_size;
+    own->latent_size = shape->latent_size;
+    own->seed_channels = shape->seed_channels;
+    own->pgd_steps = options->pgd_steps;
+    own->lookahead_steps = options->lookahead_steps;
+    own->fraction = options->adversarial_fraction;
+    own->epsilon = options->epsilon;
+    own->step_size = options->pgd_step_size;
+    own->lookahead_rate = options->lookahead_rate;
+    own->rate_start = options->learning_rate_start;
+    own->rate_peak = options->learning_rate_peak;
+    own->rate_end = options->learning_rate_end;
+    own->warm_up = options->warm_up_epochs;
+    own->plateau = options->plateau_epochs;
+    own->annealing = options->annealing_epochs;
+    own->beta_start = options->beta_start_epoch;
+    own->beta_full = options->beta_full_epoch;
+    own->beta_final = options->beta_final;
+    own->free_bits = options->free_bits;
+}
+
 static void purifier_defaults(void *settings)
 {
     purifier_settings *own = settings;
@@ -60,27 +90,25 @@ static void purifier_defaults(void *settings)
     carso_purifier_options_init(&shape, sizeof shape);
     training_defaults(&own->training);
     own->training.output = "model.safetensors";
-    own->training.epochs = options.epochs;
-    own->training.batch = 640;
-    own->condition_size = shape.condition_size;
-    own->latent_size = shape.latent_size;
-    own->seed_channels = shape.seed_channels;
-    own->pgd_steps = options.pgd_steps;
-    own->lookahead_steps = options.lookahead_steps;
-    own->fraction = options.adversarial_fraction;
-    own->epsilon = options.epsilon;
-    own->step_size = options.pgd_step_size;
-    own->lookahead_rate = options.lookahead_rate;
-    own->rate_start = options.learning_rate_start;
-    own->rate_peak = options.learning_rate_peak;
-    own->rate_end = options.learning_rate_end;
-    own->warm_up = options.warm_up_epochs;
-    own->plateau = options.plateau_epochs;
-    own->annealing = options.annealing_epochs;
-    own->beta_start = options.beta_start_epoch;
-    own->beta_full = options.beta_full_epoch;
-    own->beta_final = options.beta_final;
-    own->free_bits = options.free_bits;
+    take_options(own, &options, &shape, 640);
+}
+
+static bool purifier_prepare(void *settings)
+{
+    purifier_settings *own = settings;
+    carso_purifier_training_options options;
+    carso_purifier_options shape;
+    int32_t batch;
+    if (!own->preset) {
+        return true;
+    }
+    if (carso_purifier_training_options_preset(&options, sizeof options, own->preset, &batch) != CARSO_OK ||
+        carso_purifier_options_preset(&shape, sizeof shape, own->preset) != CARSO_OK) {
+        complain_of_preset(own->preset);
+        return false;
+    }
+    take_options(own, &options, &shape, batch);
+    return true;
 }
 
 static carso_status with_purifier(const purifier_settings *own, carso_context *context, const char *path, carso_model **out)
@@ -198,6 +226,7 @@ const command command_train = {
     .options = purifier_options,
     .settings_size = sizeof(purifier_settings),
     .defaults = purifier_defaults,
+    .prepare = purifier_prepare,
     .run = purifier_run,
     .least_arguments = 2,
     .most_arguments = 2};

@@ -7,6 +7,7 @@
 
 extern const command command_demo;
 extern const command command_info;
+extern const command command_new;
 extern const command command_predict;
 extern const command command_purify;
 extern const command command_attack;

@@ -11,8 +11,8 @@
 #include "manual.h"
 
 static const command *const commands[] = {
-    &command_demo,   &command_info,             &command_predict, &command_purify,
-    &command_attack, &command_train_classifier, &command_train,   &command_bench, NULL};
+    &command_demo,   &command_info,   &command_new,              &command_predict, &command_purify,
+    &command_attack, &command_bench,  &command_train_classifier, &command_train,   NULL};
 
 static void print_overview(FILE *stream)
 {

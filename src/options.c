@@ -248,41 +248,43 @@ static void complain_of_option(const command *the_command, const char *written, 
              the_command->name);
 }
 
-exit_status command_execute(const command *the_command, int argc, char **argv)
-{
-    struct option long_options[MOST_OPTIONS + 2];
-    char letters[2 * MOST_OPTIONS + 8] = ":h";
-    char settings[4096] __attribute__((aligned(16)));
-    int count = 0;
+typedef struct option_forms {
+    struct option longs[MOST_OPTIONS + 2];
+    char letters[2 * MOST_OPTIONS + 8];
+} option_forms;
 
-    snprintf(current_command, sizeof current_command, "carso %s", the_command->name);
-    if (the_command->settings_size > sizeof settings) {
-        complain("the settings of this command are too large");
-        return STATUS_FAILURE;
-    }
-    memset(settings, 0, sizeof settings);
-    the_command->defaults(settings);
+static void list_forms(const command *the_command, option_forms *forms)
+{
+    int count = 0;
+    snprintf(forms->letters, sizeof forms->letters, ":h");
     for (const option_entry *entry = the_command->options; entry->name && count < MOST_OPTIONS; entry++, count++) {
         int has_value = entry->type == OPTION_FLAG ? no_argument : required_argument;
-        long_options[count] = (struct option){entry->name, has_value, NULL, LONG_BASE + count};
+        forms->longs[count] = (struct option){entry->name, has_value, NULL, LONG_BASE + count};
         if (entry->letter) {
-            size_t length = strlen(letters);
-            snprintf(letters + length, sizeof letters - length, "%c%s", entry->letter, has_value ? ":" : "");
+            size_t length = strlen(forms->letters);
+            snprintf(forms->letters + length, sizeof forms->letters - length, "%c%s", entry->letter, has_value ? ":" : "");
         }
     }
-    long_options[count] = (struct option){"help", no_argument, NULL, HELP_VALUE};
-    long_options[count + 1] = (struct option){NULL, 0, NULL, 0};
+    forms->longs[count] = (struct option){"help", no_argument, NULL, HELP_VALUE};
+    forms->longs[count + 1] = (struct option){NULL, 0, NULL, 0};
+}
 
+/* Returns true where the command is to be run; else *out is the exit status. Afterwards optind is the first argument. */
+static bool parse_options(const command *the_command, const option_forms *forms, int argc, char **argv, void *settings,
+                          exit_status *out)
+{
     opterr = 0;
-    optind = 1;
-    for (int value; (value = getopt_long(argc, argv, letters, long_options, NULL)) != -1;) {
+    optind = 0; /* begins anew, as 1 would not within a cluster of letters */
+    for (int value; (value = getopt_long(argc, argv, forms->letters, forms->longs, NULL)) != -1;) {
         if (value == HELP_VALUE || value == 'h') {
             command_help(the_command, stdout);
-            return STATUS_OK;
+            *out = STATUS_OK;
+            return false;
         }
         if (value == '?' || value == ':') {
             complain_of_option(the_command, argv[optind - 1], value == ':');
-            return STATUS_USAGE;
+            *out = STATUS_USAGE;
+            return false;
         }
         const option_entry *entry = the_command->options;
         if (value >= LONG_BASE) {
@@ -293,7 +295,36 @@ exit_status command_execute(const command *the_command, int argc, char **argv)
             }
         }
         if (!set_option(entry, settings, optarg)) {
+            *out = STATUS_USAGE;
+            return false;
+        }
+    }
+    return true;
+}
+
+exit_status command_execute(const command *the_command, int argc, char **argv)
+{
+    option_forms forms;
+    char settings[4096] __attribute__((aligned(16)));
+    exit_status status;
+
+    snprintf(current_command, sizeof current_command, "carso %s", the_command->name);
+    if (the_command->settings_size > sizeof settings) {
+        complain("the settings of this command are too large");
+        return STATUS_FAILURE;
+    }
+    memset(settings, 0, sizeof settings);
+    the_command->defaults(settings);
+    list_forms(the_command, &forms);
+    if (!parse_options(the_command, &forms, argc, argv, settings, &status)) {
+        return status;
+    }
+    if (the_command->prepare) {
+        if (!the_command->prepare(settings)) {
             return STATUS_USAGE;
+        }
+        if (!parse_options(the_command, &forms, argc, argv, settings, &status)) {
+            return status;
         }
     }
     int arguments = argc - optind;

@@ -48,6 +48,9 @@ typedef struct command {
     const option_entry *options;
     size_t settings_size;
     void (*defaults)(void *settings);
+    /* May be NULL. Called once the options are read; what it changes are new defaults, which options given on the
+     * command line override. False after a complaint. */
+    bool (*prepare)(void *settings);
     exit_status (*run)(void *settings, int argument_count, char **arguments);
     int least_arguments, most_arguments; /* most -1: any number */
 } command;

@@ -95,6 +95,17 @@ exit_status session_failure(const carso_context *context, carso_status status, c
     return status == CARSO_ERROR_NON_FINITE ? STATUS_UNTRUSTED : STATUS_FAILURE;
 }
 
+void complain_of_preset(const char *name)
+{
+    char known[256] = "";
+    const char *preset;
+    for (size_t i = 0; (preset = carso_preset_name(i)) != NULL; i++) {
+        size_t length = strlen(known);
+        snprintf(known + length, sizeof known - length, " %s", preset);
+    }
+    complain("--preset: '%s' is none of%s", name, known);
+}
+
 bool session_can_write(const char *path, bool folder)
 {
     char parent[4096];

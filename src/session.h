@@ -42,6 +42,9 @@ carso_context *session_open(const common_settings *common);
 exit_status session_failure(const carso_context *context, carso_status status, const char *what, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Says that name is no preset, and which there are. */
+void complain_of_preset(const char *name);
+
 /* True once the user has pressed Ctrl-C (or the process got SIGTERM). A second time ends the process at once. */
 bool session_interrupted(void);
 

@@ -78,6 +78,23 @@ CARSO_API void carso_model_options_init(carso_model_options *options, size_t siz
 CARSO_API void carso_purifier_options_init(carso_purifier_options *options, size_t size);
 
 /**
+ * Names of the presets, which are the paper's scenarios (a), (b) and (c): "cifar10", "cifar100", "tinyimagenet"; in
+ * this order, NULL from the number of presets on. Static strings. Since 0.1.
+ */
+CARSO_API const char *carso_preset_name(size_t index);
+
+/**
+ * Like carso_model_options_init, with a preset's classifier: WideResNet-28-10, image size, classes and their names where
+ * they are known, standardisation of the data set. class_names then points to static memory.
+ * NOT_FOUND: no preset has this name; INVALID_ARGUMENT: a NULL, or size smaller than a size_t. *options then stays as it
+ * was. Source: table 5 and section 5.1. Since 0.1.
+ */
+CARSO_API carso_status carso_model_options_preset(carso_model_options *options, size_t size, const char *name);
+
+/** The same for the purifier of a preset. Source: tables 6 to 13. Since 0.1. */
+CARSO_API carso_status carso_purifier_options_preset(carso_purifier_options *options, size_t size, const char *name);
+
+/**
  * Builds a classifier with random weights, without a purifier. Since 0.1.
  */
 CARSO_API carso_status carso_model_create(carso_context *context, const carso_model_options *options,

@@ -93,6 +93,14 @@ typedef struct carso_train_report {
 CARSO_API void carso_purifier_training_options_init(carso_purifier_training_options *options, size_t size);
 CARSO_API void carso_classifier_training_options_init(carso_classifier_training_options *options, size_t size);
 
+/**
+ * Like carso_purifier_training_options_init, with what a preset (carso_preset_name) was trained with: fraction of attacked
+ * images, epochs, phases of the learning rate and of beta. out_batch: images in a step, over all devices, as in the
+ * paper; may be NULL. Returns what carso_model_options_preset does. Source: section 5.1 and table 14. Since 0.1.
+ */
+CARSO_API carso_status carso_purifier_training_options_preset(carso_purifier_training_options *options, size_t size,
+                                                              const char *name, int32_t *out_batch);
+
 /** Trains the model's purifier; the classifier stays frozen. The model must have a purifier with its encoder. Since 0.1. */
 CARSO_API carso_status carso_trainer_create_purifier(const carso_model *model,
                                                      const carso_purifier_training_options *options,

@@ -7,8 +7,8 @@ import unittest
 
 from program import PROGRAM, ProgramTest
 
-ARGUMENTS = {"demo": 0, "info": 1, "predict": 2, "purify": 2, "attack": 2, "train-classifier": 1, "train": 2, "bench": 0}
-SPARE = {"demo": 0, "info": 1, "predict": None, "purify": None, "attack": 2, "train-classifier": 1, "train": 2, "bench": 1}
+ARGUMENTS = {"demo": 0, "info": 1, "predict": 2, "purify": 2, "attack": 2, "train-classifier": 1, "train": 2, "bench": 0, "new": 0}
+SPARE = {"demo": 0, "info": 1, "predict": None, "purify": None, "attack": 2, "train-classifier": 1, "train": 2, "bench": 1, "new": 0}
 
 # Of each option that takes a number: the nearest values that are out of range, below and above.
 COMMON = {"--seed": ("-1", "9300000000000000000"), "--threads": ("-1", "1025"), "--memory-limit": ("0", "16777217")}
@@ -26,6 +26,9 @@ NUMBERS = {
                "--restarts": ("0", "100001"), "--draws": ("0", "65537"), "--eot": ("0", "100001"), "--repeats": ("0", "100001")},
     "bench": {**COMMON, "--batch": ("0", "65537"), "--draws": ("0", "65537"), "--train-batch": ("3", "65537"),
               "--repeats": ("0", "10001")},
+    "new": {**COMMON, "--depth": ("9", "10001"), "--width": ("-1", "1025"), "--channels": ("0", "4"),
+            "--image-height": ("7", "4097"), "--image-width": ("7", "4097"), "--classes": ("1", "65537"),
+            "--condition-size": ("-1", "65537"), "--latent-size": ("-1", "65537"), "--seed-channels": ("15", "1025")},
     "train-classifier": {**COMMON, **TRAINING, **EPSILON, "--depth": ("9", "10001"), "--width": ("0", "1025"),
                          "--pgd-steps": ("-1", "100001"), "--step-size": ("-1/255", "1.001"), "--ramp": ("-1", "1000001"),
                          "--trades": ("-0.1", "1000001"), "--learning-rate": ("-1e-9", "1000001"), "--momentum": ("-0.1", "1"),
@@ -40,7 +43,7 @@ NUMBERS = {
               "--free-bits": ("-1", "1000001"), "--lookahead-steps": ("0", "1000001"), "--lookahead-rate": ("-0.1", "1.1")},
 }
 NOT_NUMBERS = {"--backend", "--split", "--output", "--folder", "--checkpoint", "--model", "--images", "--method", "--objective",
-               "--loss", "--aggregation", "--architecture"}
+               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation"}
 OPTION = re.compile(r"^  (?:-(\w), |    )--([\w-]+)( \S+)?$", re.MULTILINE)
 
 

@@ -33,6 +33,9 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     # model.h
     "carso_model_options_init": (None, [POINTER(structs.ModelOptions), c_size_t]),
     "carso_purifier_options_init": (None, [POINTER(structs.PurifierOptions), c_size_t]),
+    "carso_preset_name": (c_char_p, [c_size_t]),
+    "carso_model_options_preset": (c_int, [POINTER(structs.ModelOptions), c_size_t, c_char_p]),
+    "carso_purifier_options_preset": (c_int, [POINTER(structs.PurifierOptions), c_size_t, c_char_p]),
     "carso_model_create": (c_int, [c_void_p, POINTER(structs.ModelOptions), POINTER(c_void_p)]),
     "carso_model_add_purifier": (c_int, [c_void_p, POINTER(structs.PurifierOptions), POINTER(c_void_p)]),
     "carso_model_load": (c_int, [c_void_p, c_char_p, POINTER(c_void_p)]),
@@ -82,6 +85,10 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     # train.h
     "carso_purifier_training_options_init": (None, [POINTER(structs.PurifierTrainingOptions), c_size_t]),
     "carso_classifier_training_options_init": (None, [POINTER(structs.ClassifierTrainingOptions), c_size_t]),
+    "carso_purifier_training_options_preset": (
+        c_int,
+        [POINTER(structs.PurifierTrainingOptions), c_size_t, c_char_p, c_void_p],
+    ),
     "carso_trainer_create_purifier": (c_int, [c_void_p, POINTER(structs.PurifierTrainingOptions), POINTER(c_void_p)]),
     "carso_trainer_create_classifier": (
         c_int,
