@@ -6,6 +6,7 @@
 #include "options.h"
 
 extern const command command_demo;
+extern const command command_import;
 extern const command command_info;
 extern const command command_new;
 extern const command command_predict;
@@ -14,5 +15,6 @@ extern const command command_attack;
 extern const command command_train_classifier;
 extern const command command_train;
 extern const command command_bench;
+extern const command command_verify;
 
 #endif

@@ -11,8 +11,9 @@
 #include "manual.h"
 
 static const command *const commands[] = {
-    &command_demo,   &command_info,   &command_new,              &command_predict, &command_purify,
-    &command_attack, &command_bench,  &command_train_classifier, &command_train,   NULL};
+    &command_demo,   &command_info,   &command_predict,          &command_purify,  &command_attack,
+    &command_new,    &command_import, &command_train_classifier, &command_train,   &command_verify,
+    &command_bench,  NULL};
 
 static void print_overview(FILE *stream)
 {

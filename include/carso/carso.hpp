@@ -326,6 +326,23 @@ public:
         check(carso_model_add_purifier(get(), &options, &made));
         return model(made);
     }
+    /** This structure with the weights of safetensors files. */
+    model import_weights(const std::vector<std::string> &paths) const
+    {
+        std::vector<const char *> names;
+        for (const std::string &path : paths)
+            names.push_back(path.c_str());
+        carso_model *made = nullptr;
+        check(carso_model_import(get(), names.data(), names.size(), &made));
+        return model(made);
+    }
+    /** Number of tensors of a golden file that the model departs from. */
+    std::int32_t verify(const std::string &golden, double tolerance = 1e-4) const
+    {
+        std::int32_t departures = 0;
+        check(carso_model_verify(get(), golden.c_str(), tolerance, nullptr, nullptr, &departures));
+        return departures;
+    }
     void save(const std::string &path) const { check(carso_model_save(get(), path.c_str())); }
 
     carso_model *get() const noexcept { return handle_.get(); }

@@ -117,6 +117,53 @@ CARSO_API carso_status carso_model_load_memory(carso_context *context, const voi
 /** Writes a model file: to a temporary file beside path, synced, then renamed. A failure leaves path as it was. Since 0.1. */
 CARSO_API carso_status carso_model_save(const carso_model *model, const char *path);
 
+/**
+ * A new model with this one's structure and weights from safetensors files of other programs:
+ *   checkpoints of the classifier, named as its layers are ("layer.0.block.0.conv_0.weight" for a WideResNet);
+ *   the purifier, whole ("decoder.0.1.weight") or as its three parts in a file each, whose names lack the part's name
+ *   ("0.1.weight"): tap encoders, representation encoder and decoder;
+ *   or both, prefixed "classifier." and "purifier.", as in model files.
+ * A prefix that all names of a file share ("module.", "model.") is stripped. Tensors called num_batches_tracked are passed
+ * over. Strict otherwise: every tensor of a part must be there once, as F32 of the right shape, and nothing else; BAD_FORMAT
+ * where not, and then each tensor at fault is logged at warning level, and nothing is imported.
+ * Where only a classifier is given, the purifier is left out: it belongs to the weights that it was trained for. Where only
+ * a purifier is given, the classifier stays. A purifier given without its encoder, which only training needs, is one
+ * without.
+ * paths: count names of files; they stay mapped as long as the model lives. Since 0.1.
+ */
+CARSO_API carso_status carso_model_import(const carso_model *model, const char *const *paths, size_t count,
+                                          carso_model **out_model);
+
+/** How one tensor that a model computes differs from a stored one. Since 0.1. */
+typedef struct carso_deviation {
+    size_t struct_size;
+    const char *name;          /**< in the file; valid during the call */
+    uint64_t count;            /**< elements compared */
+    double largest_difference; /**< NaN: something computed is not a number */
+    double scale;              /**< largest magnitude among the stored */
+    uint64_t position;         /**< of the largest difference, in the flattened tensor */
+    double stored;             /**< there */
+    double computed;           /**< there */
+    int32_t departs;           /**< 1: largest_difference is not within tolerance * scale; else 0 */
+    int32_t reserved;
+} carso_deviation;
+
+/** Called once for each tensor compared. */
+typedef void (*carso_deviation_callback)(const carso_deviation *deviation, void *user);
+
+/**
+ * Computes what a file of golden tensors stores and compares, in the order in which it is computed, so that the first
+ * tensor that departs says where to look. Names in the safetensors file: "input" [batch][C][H][W] in [0, 1]; of what is
+ * compared any: "tap." + a layer's name, "classifier_logits", and where the model has a purifier "condition" and, with
+ * "latent" [draws][batch][latent size], "reconstructions" and "sample_logits". Others are passed over. Metadata "strides"
+ * may hold a JSON object with a number n for a tensor of which only elements 0, n, 2n, .. of the flattened are stored.
+ * tolerance: relative to the largest magnitude of a tensor; 1e-4 suits float32. callback may be NULL.
+ * out_departures: number of tensors that depart. BAD_FORMAT: the file does not fit the model, or has nothing to compare.
+ * Since 0.1.
+ */
+CARSO_API carso_status carso_model_verify(const carso_model *model, const char *golden_path, double tolerance,
+                                          carso_deviation_callback callback, void *user, int32_t *out_departures);
+
 /** Gives up the caller's reference. Running calls on the model must have returned. Since 0.1. */
 CARSO_API void carso_model_destroy(carso_model *model);
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <math.h>
 #include <stdint.h>
 
 #include "base/json.h"
@@ -131,6 +132,58 @@ carso_status carso_model_load_memory(carso_context *context, const void *data, s
     cso_safetensors *file = NULL;
     const carso_status status = cso_safetensors_open_memory(context, data, size, "model in memory", &file);
     return from_opened(context, status, file, out_model);
+}
+
+carso_status carso_model_import(const carso_model *model, const char *const *paths, size_t count,
+                                carso_model **out_model)
+{
+    if (out_model != NULL)
+        *out_model = NULL;
+    if (model == NULL || paths == NULL || out_model == NULL)
+        return missing_argument(model == NULL ? NULL : model->context, "carso_model_import",
+                                paths == NULL ? "paths" : "out_model");
+    carso_context *context = model->context;
+    for (size_t i = 0; i < count; i++) {
+        if (paths[i] == NULL)
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_model_import: path %zu is NULL", i);
+    }
+    if (count == 0)
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_model_import: no files are given");
+    cso_safetensors **file = cso_allocate(context, count, sizeof *file);
+    carso_status status = file == NULL ? cso_fail_memory(context, "files") : CARSO_OK;
+    for (size_t i = 0; status == CARSO_OK && i < count; i++)
+        status = cso_safetensors_open(context, paths[i], &file[i]);
+    if (status == CARSO_OK)
+        status = cso_model_import(model, file, paths, count, out_model);
+    for (size_t i = 0; file != NULL && i < count; i++) {
+        if (file[i] != NULL)
+            cso_safetensors_release(file[i]);
+    }
+    cso_release(context, file);
+    return status;
+}
+
+carso_status carso_model_verify(const carso_model *model, const char *golden_path, double tolerance,
+                                carso_deviation_callback callback, void *user, int32_t *out_departures)
+{
+    int32_t departures = 0;
+    if (out_departures != NULL)
+        *out_departures = 0;
+    if (model == NULL || golden_path == NULL || out_departures == NULL)
+        return missing_argument(model == NULL ? NULL : model->context, "carso_model_verify",
+                                golden_path == NULL ? "golden_path" : "out_departures");
+    if (!isfinite(tolerance) || tolerance < 0.0)
+        return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_model_verify: a tolerance of %g is negative or not finite", tolerance);
+    cso_safetensors *golden = NULL;
+    carso_status status = cso_safetensors_open(model->context, golden_path, &golden);
+    if (status == CARSO_OK) {
+        carso_model *shared = (carso_model *)(uintptr_t)model; /* its lock guards the programs made on first use */
+        status = cso_model_verify(shared, golden, tolerance, callback, user, &departures);
+        cso_safetensors_release(golden);
+    }
+    *out_departures = departures;
+    return status;
 }
 
 carso_status carso_model_save(const carso_model *model, const char *path)

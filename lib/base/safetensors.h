@@ -24,7 +24,9 @@ typedef struct cso_tensor {
     int64_t dimension[CSO_TENSOR_MAX_RANK];
     size_t count; /* elements */
     size_t bytes;
-    const void *data; /* in the file, aligned to 4 bytes at least (F64, I64: 8), else the file is refused */
+    /* In the file, aligned to 4 bytes (U8: 1), else the file is refused. F64 and I64, whose data others' files do not
+     * always align to 8, are read with memcpy. */
+    const void *data;
 } cso_tensor;
 
 typedef struct cso_safetensors cso_safetensors;

@@ -25,8 +25,7 @@ static carso_status copy_node(cso_graph *copy, const cso_graph *source, const cs
                               shape, &value[node->output]);
 }
 
-/* The same graph with constant parameters, in evaluation mode. Names of values are kept, their indices need not be. */
-static carso_status copy_graph(const cso_graph *source, cso_graph **out)
+carso_status cso_graph_copy_constant(const cso_graph *source, cso_parameter_choice choose, void *user, cso_graph **out)
 {
     carso_context *context = source->context;
     cso_graph *copy = NULL;
@@ -44,7 +43,7 @@ static carso_status copy_graph(const cso_graph *source, cso_graph **out)
     }
     for (int i = 0; status == CARSO_OK && i < source->parameter_count; i++) {
         cso_parameter *parameter = NULL;
-        status = constant_parameter(source, i, &parameter);
+        status = choose == NULL ? constant_parameter(source, i, &parameter) : choose(user, source, i, &parameter);
         if (status == CARSO_OK) {
             int index = -1;
             status = cso_graph_add_parameter(copy, source->parameter[i].name, parameter, &index);
@@ -71,11 +70,11 @@ static carso_status copy_purifier(carso_context *context, const cso_purifier *so
     copy->condition_size = source->condition_size;
     copy->latent_size = source->latent_size;
     copy->seed_channels = source->seed_channels;
-    carso_status status = copy_graph(source->condition, &copy->condition);
+    carso_status status = cso_graph_copy_constant(source->condition, NULL, NULL, &copy->condition);
     if (status == CARSO_OK && source->encoder != NULL)
-        status = copy_graph(source->encoder, &copy->encoder);
+        status = cso_graph_copy_constant(source->encoder, NULL, NULL, &copy->encoder);
     if (status == CARSO_OK)
-        status = copy_graph(source->decoder, &copy->decoder);
+        status = cso_graph_copy_constant(source->decoder, NULL, NULL, &copy->decoder);
     if (status != CARSO_OK) {
         cso_purifier_destroy(context, copy);
         copy = NULL;
@@ -90,7 +89,8 @@ static carso_status replace_classifier(const carso_model *model, const cso_graph
     carso_context *context = model->context;
     cso_graph *copy = NULL;
     int *tap = cso_allocate(context, (size_t)model->tap_count, sizeof *tap);
-    carso_status status = tap == NULL ? cso_fail_memory(context, "taps") : copy_graph(graph, &copy);
+    carso_status status =
+        tap == NULL ? cso_fail_memory(context, "taps") : cso_graph_copy_constant(graph, NULL, NULL, &copy);
     if (status == CARSO_OK) {
         const int logits = cso_graph_find_value(copy, model->classifier->value[model->logits].name);
         bool found = logits >= 0;

@@ -86,7 +86,13 @@ carso_status cso_initial_parameter(carso_context *context, uint64_t seed, const 
 /* lib/model/programs.c */
 carso_status cso_model_get_program(carso_model *model, cso_model_program which, cso_program **out);
 
-/* lib/model/derive.c. A model with the same classifier structure and settings whose parameters are those given by
+/* lib/model/derive.c. The same graph with constant parameters, in evaluation mode. Names of values are kept, their
+ * indices need not be. choose returns a new reference to what stands in place of parameter index, of the same shape;
+ * NULL: that parameter itself, or a constant copy. */
+typedef carso_status (*cso_parameter_choice)(void *user, const cso_graph *source, int index, cso_parameter **out);
+carso_status cso_graph_copy_constant(const cso_graph *source, cso_parameter_choice choose, void *user, cso_graph **out);
+
+/* A model with the same classifier structure and settings whose parameters are those given by
  * graphs (trainers use it to make the model they reached): takes constant copies of the host values. Either graph set
  * may be NULL: kept from model; but a new classifier without a purifier leaves model's purifier out, which was trained
  * for another. provenance: copied; NULL: kept from model. */
@@ -104,5 +110,15 @@ carso_status cso_model_write(const carso_model *model, const char *path, const s
                              size_t extra_count, const char *const *keys, const char *const *values,
                              size_t metadata_count);
 carso_status cso_model_from_file(carso_context *context, struct cso_safetensors *file, carso_model **out);
+/* NON_FINITE or BAD_FORMAT unless all weights are finite and no variance is negative. where: begins the message. */
+carso_status cso_model_check_values(const carso_model *model, const char *where);
+
+/* lib/model/import.c: carso_model_import, with the files open. path: their names, for messages. */
+carso_status cso_model_import(const carso_model *model, struct cso_safetensors *const *file, const char *const *path,
+                              size_t count, carso_model **out);
+
+/* lib/model/verify.c: carso_model_verify, with the file open. */
+carso_status cso_model_verify(carso_model *model, const struct cso_safetensors *golden, double tolerance,
+                              carso_deviation_callback callback, void *user, int32_t *out_departures);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/safetensors.h"
 #include "model/model.h"
+#include "model/tensor_report.h"
 
 #define FORMAT "carso/1"
 #define CLASSIFIER_PREFIX "classifier."
@@ -15,46 +16,10 @@
 #define FULL_NAME_SIZE (CSO_MAX_NAME + 32)
 #define MAX_TAPS 4096
 
-/* Names that one message gives; of more only the number. */
-#define LISTED_NAMES 5
-#define LIST_SIZE 320
-
-typedef struct name_list {
-    int count;
-    char text[LIST_SIZE];
-} name_list;
-
-/* What is put into messages must not carry control characters into a log. */
-static const char *shown(const char *text)
-{
-    for (const char *character = text; *character != '\0'; character++) {
-        if (*character < ' ' || *character > '~')
-            return "(not printable)";
-    }
-    return text;
-}
-
-static void list_name(name_list *list, const char *name, const char *detail)
-{
-    const size_t used = strlen(list->text);
-    if (list->count < LISTED_NAMES)
-        snprintf(list->text + used, sizeof list->text - used, "%s%.80s%s", list->count == 0 ? "" : ", ", shown(name),
-                 detail);
-    list->count++;
-}
-
-static void close_list(name_list *list, char text[LIST_SIZE + 32])
-{
-    if (list->count > LISTED_NAMES)
-        snprintf(text, LIST_SIZE + 32, "%s and %d more", list->text, list->count - LISTED_NAMES);
-    else
-        snprintf(text, LIST_SIZE + 32, "%s", list->text);
-}
-
 typedef struct model_reader {
     carso_context *context;
     cso_safetensors *file;
-    name_list missing, wrong, unexpected;
+    cso_tensor_report report;
     const cso_tensor *largest; /* F32, NULL: none */
 } model_reader;
 
@@ -125,21 +90,6 @@ static carso_status read_input(const model_reader *reader, carso_model_options *
     return status;
 }
 
-static void describe_tensor(const cso_tensor *tensor, char *text, size_t size)
-{
-    static const char *const type[] = {[CSO_TENSOR_F32] = "F32",
-                                       [CSO_TENSOR_F64] = "F64",
-                                       [CSO_TENSOR_I64] = "I64",
-                                       [CSO_TENSOR_I32] = "I32",
-                                       [CSO_TENSOR_U8] = "U8"};
-    size_t used = (size_t)snprintf(text, size, "%s [", type[tensor->type]);
-    for (int i = 0; i < tensor->rank && used < size; i++)
-        used +=
-            (size_t)snprintf(text + used, size - used, "%s%lld", i == 0 ? "" : ", ", (long long)tensor->dimension[i]);
-    if (used < size)
-        snprintf(text + used, size - used, "]");
-}
-
 static carso_status map_tensor(const model_reader *reader, const cso_tensor *tensor, int rank, const int64_t *dimension,
                                cso_parameter **out)
 {
@@ -157,19 +107,11 @@ static carso_status find_classifier_parameter(void *user, const char *name, cso_
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: tensor '%.200s' is missing", full);
     if (tensor->type != CSO_TENSOR_F32 || tensor->rank < 1 || tensor->rank > 4 || tensor->count == 0) {
         char found[160];
-        describe_tensor(tensor, found, sizeof found);
+        cso_tensor_describe(tensor, found, sizeof found);
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: tensor '%.200s' is %s; weights are F32 with 1 to 4 dimensions", full, found);
     }
     return map_tensor(reader, tensor, tensor->rank, tensor->dimension, out);
-}
-
-static bool fits(const cso_tensor *tensor, int rank, const int64_t *dimension)
-{
-    bool same = tensor->type == CSO_TENSOR_F32 && tensor->rank == rank;
-    for (int i = 0; same && i < rank; i++)
-        same = tensor->dimension[i] == dimension[i];
-    return same;
 }
 
 /*
@@ -184,47 +126,26 @@ static carso_status find_purifier_parameter(void *user, const char *name, int ra
     char full[FULL_NAME_SIZE];
     snprintf(full, sizeof full, PURIFIER_PREFIX "%s", name);
     const cso_tensor *tensor = cso_safetensors_find(reader->file, full);
-    if (tensor != NULL && fits(tensor, rank, dimension))
+    if (tensor != NULL && cso_tensor_fits(tensor, rank, dimension))
         return map_tensor(reader, tensor, rank, dimension, out);
 
-    cso_tensor expected = {.type = CSO_TENSOR_F32, .rank = rank};
     size_t count = 1;
     bool overflow = false;
-    for (int i = 0; i < rank; i++) {
-        expected.dimension[i] = dimension[i];
+    for (int i = 0; i < rank; i++)
         overflow = overflow || __builtin_mul_overflow(count, (size_t)dimension[i], &count);
-    }
-    if (tensor == NULL) {
-        list_name(&reader->missing, full, "");
-    } else {
-        char found[160], wanted[160], detail[360];
-        describe_tensor(tensor, found, sizeof found);
-        describe_tensor(&expected, wanted, sizeof wanted);
-        snprintf(detail, sizeof detail, ": %s instead of %s", found, wanted);
-        list_name(&reader->wrong, full, detail);
-    }
+    if (tensor == NULL)
+        cso_tensor_report_missing(&reader->report, full);
+    else
+        cso_tensor_report_wrong(&reader->report, full, tensor, rank, dimension);
     if (overflow || reader->largest == NULL || count > reader->largest->count)
         return CARSO_ERROR_BAD_FORMAT;
     return map_tensor(reader, reader->largest, rank, dimension, out);
 }
 
-/* Fails where anything is on a list. */
+/* Fails where anything was reported. */
 static carso_status report_tensors(const model_reader *reader)
 {
-    const name_list *const list[3] = {&reader->missing, &reader->wrong, &reader->unexpected};
-    static const char *const what[3] = {"missing", "of the wrong type or shape", "unexpected"};
-    char message[3 * (LIST_SIZE + 80)] = "";
-    for (int i = 0; i < 3; i++) {
-        if (list[i]->count == 0)
-            continue;
-        name_list copy = *list[i];
-        char text[LIST_SIZE + 32];
-        close_list(&copy, text);
-        const size_t used = strlen(message);
-        snprintf(message + used, sizeof message - used, "%s%d tensor%s %s %s (%s)", used == 0 ? "" : "; ", copy.count,
-                 copy.count == 1 ? "" : "s", copy.count == 1 ? "is" : "are", what[i], text);
-    }
-    return message[0] == '\0' ? CARSO_OK : cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: %s", message);
+    return cso_tensor_report_finish(&reader->report, reader->context, "model file");
 }
 
 /* The graph names its parameters node by node: what the file lacks is listed before anything is built. */
@@ -242,7 +163,7 @@ static carso_status check_classifier_names(model_reader *reader, const json_t *j
                 continue; /* reading the graph finds fault with it */
             snprintf(full, sizeof full, CLASSIFIER_PREFIX "%s", text);
             if (cso_safetensors_find(reader->file, full) == NULL)
-                list_name(&reader->missing, full, "");
+                cso_tensor_report_missing(&reader->report, full);
         }
     }
     return report_tensors(reader);
@@ -266,7 +187,7 @@ static carso_status find_layer(const model_reader *reader, const cso_graph *grap
     *out = cso_graph_find_value(graph, name);
     if (*out < 0)
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
-                        "model file: the graph has no layer '%.200s', which is named as %s", shown(name), what);
+                        "model file: the graph has no layer '%.200s', which is named as %s", cso_printable(name), what);
     if (graph->value[*out].producer < 0)
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: '%.200s', which is named as %s, is the graph's input and no layer", name, what);
@@ -423,7 +344,7 @@ static carso_status read_purifier(model_reader *reader, carso_model *model)
         }
         status = of_file(cso_purifier_build(reader->context, model, &options, find_purifier_parameter, reader,
                                             json_is_true(encoder), &model->purifier));
-        if (reader->missing.count + reader->wrong.count > 0)
+        if (reader->report.missing.count + reader->report.wrong.count > 0)
             status = report_tensors(reader);
     }
     json_decref(json);
@@ -459,19 +380,20 @@ static carso_status check_unexpected(model_reader *reader, const carso_model *mo
     for (size_t i = 0; i < cso_safetensors_count(reader->file); i++) {
         const char *name = cso_safetensors_at(reader->file, i)->name;
         if (!is_expected(model, name))
-            list_name(&reader->unexpected, name, "");
+            cso_tensor_report_unexpected(&reader->report, name, "");
     }
     return report_tensors(reader);
 }
 
-static carso_status check_values(const carso_context *context, const cso_graph *graph, const char *prefix)
+static carso_status check_values(const carso_context *context, const cso_graph *graph, const char *where,
+                                 const char *prefix)
 {
     for (int i = 0; graph != NULL && i < graph->parameter_count; i++) {
         const cso_parameter *parameter = graph->parameter[i].parameter;
         for (size_t j = 0; j < parameter->count; j++) {
             if (!isfinite(parameter->host[j]))
-                return cso_fail(context, CARSO_ERROR_NON_FINITE, "model file: element %zu of tensor '%s%.200s' is %g",
-                                j, prefix, graph->parameter[i].name, (double)parameter->host[j]);
+                return cso_fail(context, CARSO_ERROR_NON_FINITE, "%s: element %zu of tensor '%s%.200s' is %g", where, j,
+                                prefix, graph->parameter[i].name, (double)parameter->host[j]);
         }
     }
     for (int i = 0; graph != NULL && i < graph->node_count; i++) {
@@ -481,24 +403,25 @@ static carso_status check_values(const carso_context *context, const cso_graph *
         for (size_t j = 0; j < variance->parameter->count; j++) {
             if (variance->parameter->host[j] < 0.0f)
                 return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
-                                "model file: element %zu of tensor '%s%.200s', a variance, is negative: %g", j, prefix,
+                                "%s: element %zu of tensor '%s%.200s', a variance, is negative: %g", where, j, prefix,
                                 variance->name, (double)variance->parameter->host[j]);
         }
     }
     return CARSO_OK;
 }
 
-static carso_status check_all_values(const carso_context *context, const carso_model *model)
+carso_status cso_model_check_values(const carso_model *model, const char *where)
 {
-    carso_status status = check_values(context, model->classifier, CLASSIFIER_PREFIX);
+    const carso_context *context = model->context;
+    carso_status status = check_values(context, model->classifier, where, CLASSIFIER_PREFIX);
     if (model->purifier == NULL)
         return status;
     if (status == CARSO_OK)
-        status = check_values(context, model->purifier->condition, PURIFIER_PREFIX);
+        status = check_values(context, model->purifier->condition, where, PURIFIER_PREFIX);
     if (status == CARSO_OK)
-        status = check_values(context, model->purifier->encoder, PURIFIER_PREFIX);
+        status = check_values(context, model->purifier->encoder, where, PURIFIER_PREFIX);
     if (status == CARSO_OK)
-        status = check_values(context, model->purifier->decoder, PURIFIER_PREFIX);
+        status = check_values(context, model->purifier->decoder, where, PURIFIER_PREFIX);
     return status;
 }
 
@@ -522,7 +445,7 @@ carso_status cso_model_from_file(carso_context *context, cso_safetensors *file, 
                         "not a model file of libcarso: metadata \"format\" is missing");
     if (strcmp(format, FORMAT) != 0)
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "metadata \"format\" is \"%.40s\"; this release reads \"%s\"",
-                        shown(format), FORMAT);
+                        cso_printable(format), FORMAT);
     carso_status status = cso_safetensors_check(file);
     if (status == CARSO_OK)
         status = cso_model_allocate(context, &model);
@@ -535,7 +458,7 @@ carso_status cso_model_from_file(carso_context *context, cso_safetensors *file, 
     if (status == CARSO_OK)
         status = check_unexpected(&reader, model);
     if (status == CARSO_OK)
-        status = check_all_values(context, model);
+        status = cso_model_check_values(model, "model file");
     if (status == CARSO_OK)
         status = read_provenance(&reader, model);
     if (status != CARSO_OK) {

@@ -7,8 +7,10 @@ import unittest
 
 from program import PROGRAM, ProgramTest
 
-ARGUMENTS = {"demo": 0, "info": 1, "predict": 2, "purify": 2, "attack": 2, "train-classifier": 1, "train": 2, "bench": 0, "new": 0}
-SPARE = {"demo": 0, "info": 1, "predict": None, "purify": None, "attack": 2, "train-classifier": 1, "train": 2, "bench": 1, "new": 0}
+ARGUMENTS = {"demo": 0, "info": 1, "predict": 2, "purify": 2, "attack": 2, "train-classifier": 1, "train": 2, "bench": 0, "new": 0, "import": 2,
+             "verify": 2}
+SPARE = {"demo": 0, "info": 1, "predict": None, "purify": None, "attack": 2, "train-classifier": 1, "train": 2, "bench": 1, "new": 0, "import": None,
+         "verify": 2}
 
 # Of each option that takes a number: the nearest values that are out of range, below and above.
 COMMON = {"--seed": ("-1", "9300000000000000000"), "--threads": ("-1", "1025"), "--memory-limit": ("0", "16777217")}
@@ -26,6 +28,8 @@ NUMBERS = {
                "--restarts": ("0", "100001"), "--draws": ("0", "65537"), "--eot": ("0", "100001"), "--repeats": ("0", "100001")},
     "bench": {**COMMON, "--batch": ("0", "65537"), "--draws": ("0", "65537"), "--train-batch": ("3", "65537"),
               "--repeats": ("0", "10001")},
+    "import": COMMON,
+    "verify": {**COMMON, "--tolerance": ("-0.1", "1000001")},
     "new": {**COMMON, "--depth": ("9", "10001"), "--width": ("-1", "1025"), "--channels": ("0", "4"),
             "--image-height": ("7", "4097"), "--image-width": ("7", "4097"), "--classes": ("1", "65537"),
             "--condition-size": ("-1", "65537"), "--latent-size": ("-1", "65537"), "--seed-channels": ("15", "1025")},

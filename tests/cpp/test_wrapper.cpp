@@ -191,6 +191,20 @@ START_TEST(test_what_was_made_outlives_what_made_it)
 }
 END_TEST
 
+START_TEST(test_weights_are_imported)
+{
+    const std::string folder = std::getenv("TMPDIR") == nullptr ? "/tmp" : std::getenv("TMPDIR");
+    const std::string path = folder + "/carso-test-wrapper-" + std::to_string(::getpid()) + ".safetensors";
+    const carso::context context = make_context();
+    const carso::model model = make_model(context);
+    model.save(path);
+    ck_assert_int_eq(model.import_weights({path}).info().has_purifier, 1);
+    ck_assert_int_eq(thrown([&] { model.import_weights({path, path}); }, "twice"), CARSO_ERROR_BAD_FORMAT);
+    ck_assert_int_eq(thrown([&] { model.verify(path); }, "input"), CARSO_ERROR_BAD_FORMAT);
+    std::remove(path.c_str());
+}
+END_TEST
+
 START_TEST(test_failures_are_thrown_with_their_message)
 {
     const carso::context context = make_context();
@@ -381,6 +395,7 @@ int main()
     tcase_add_test(wrapper, test_predictions_are_those_of_the_c_calls);
     tcase_add_test(wrapper, test_what_was_made_outlives_what_made_it);
     tcase_add_test(wrapper, test_failures_are_thrown_with_their_message);
+    tcase_add_test(wrapper, test_weights_are_imported);
     tcase_add_test(wrapper, test_gradients);
     tcase_add_test(wrapper, test_attacks);
     tcase_add_test(wrapper, test_models_come_back);

@@ -13,7 +13,7 @@ def make_context(backend="reference", **options):
     return carso.Context(backend, threads=1, **options)
 
 
-def make_classifier(context, channels=1):
+def make_classifier(context, channels=1, seed=5):
     return carso.Model.create(
         context,
         architecture="small_cnn",
@@ -23,13 +23,13 @@ def make_classifier(context, channels=1):
         classes=CLASSES,
         mean=[0.4] * channels,
         deviation=[0.3] * channels,
-        seed=5,
+        seed=seed,
     )
 
 
-def make_model(context, channels=1):
-    with make_classifier(context, channels) as classifier:
-        return classifier.add_purifier(condition_size=24, latent_size=8, seed_channels=16, seed=6)
+def make_model(context, channels=1, seed=5):
+    with make_classifier(context, channels, seed) as classifier:
+        return classifier.add_purifier(condition_size=24, latent_size=8, seed_channels=16, seed=seed + 1)
 
 
 def make_images(count, channels=1, seed=1):

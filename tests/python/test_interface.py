@@ -37,6 +37,7 @@ PARAMETERS = {
     "size_t": ctypes.c_size_t,
     "uint64_t": ctypes.c_uint64,
     "double": ctypes.c_double,
+    "carso_deviation_callback": _structs.DeviationCallback,
 }
 
 

@@ -2,6 +2,7 @@
 """Models: making, saving, loading; predictions; how handles live and end."""
 
 import gc
+import json
 import logging
 import sys
 import tempfile
@@ -54,6 +55,41 @@ class Models(unittest.TestCase):
             del data
             gc.collect()
             self.assertTrue(numpy.array_equal(loaded.predict_robust(images, seed=4).logits, expected))
+
+    def test_imported_weights(self):
+        path = self.folder / "model.safetensors"
+        self.model.save(path)
+        images = make_images(2)
+        other = make_model(self.context, seed=8)
+        expected = self.model.predict_robust(images, seed=4).logits
+        self.assertFalse(numpy.array_equal(other.predict_robust(images, seed=4).logits, expected))
+        imported = other.import_weights(path)
+        self.assertTrue(numpy.array_equal(imported.predict_robust(images, seed=4).logits, expected))
+        with self.assertRaises(carso.BadFormatError):
+            other.import_weights(path, path)
+        with self.assertRaises(carso.InvalidArgumentError):
+            make_classifier(self.context).import_weights(path)
+
+    def test_verification(self):
+        stored = make_images(2).astype(numpy.float32) / 255
+        logits = self.model.predict(stored).logits[0]
+        header, data = {}, b""
+        for name, kind, array in (("input", "F32", stored), ("classifier_logits", "F64", logits)):
+            header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
+            data += array.tobytes()
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        path = self.folder / "golden.safetensors"
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+        (one,) = self.model.verify(path)
+        self.assertEqual((one.name, one.count, one.departs), ("classifier_logits", logits.size, False))
+        self.assertEqual(one.scale, abs(logits).max())
+        (one,) = make_classifier(self.context, seed=8).verify(path)
+        self.assertTrue(one.departs)
+        self.assertGreater(one.largest_difference, 1e-4 * one.scale)
+        self.assertEqual(one.stored, logits.flat[one.position])
+        with self.assertRaises(carso.InvalidArgumentError):
+            self.model.verify(path, tolerance=-1)
 
     def test_damaged_files_are_refused(self):
         path = self.folder / "model.safetensors"

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/safetensors.h"
 #include "carso/carso.h"
 #include "counting_allocator.h"
 #include "scratch_folder.h"
@@ -95,6 +96,24 @@ static carso_status scenario_load(const setting *given)
     carso_status status = carso_model_load(given->context, scratch_file("model.safetensors"), &model);
     ck_assert(status == CARSO_OK || model == NULL);
     carso_model_destroy(model);
+    return status;
+}
+
+static carso_status scenario_import(const setting *given)
+{
+    carso_model *model = NULL;
+    const char *path = scratch_file("model.safetensors");
+    carso_status status = carso_model_import(given->model, &path, 1, &model);
+    ck_assert(status == CARSO_OK || model == NULL);
+    carso_model_destroy(model);
+    return status;
+}
+
+static carso_status scenario_verify(const setting *given)
+{
+    int32_t departures;
+    carso_status status = carso_model_verify(given->model, scratch_file("golden.safetensors"), 1, NULL, NULL, &departures);
+    ck_assert(status != CARSO_OK || departures == 0);
     return status;
 }
 
@@ -214,6 +233,8 @@ static const scenario scenarios[] = {
     {"create", scenario_create, NO_TRAINER},
     {"save", scenario_save, NO_TRAINER},
     {"load", scenario_load, NO_TRAINER},
+    {"import", scenario_import, NO_TRAINER},
+    {"verify", scenario_verify, NO_TRAINER},
     {"predict", scenario_predict, NO_TRAINER},
     {"purify", scenario_purify, NO_TRAINER},
     {"predict_robust", scenario_robust, NO_TRAINER},
@@ -301,6 +322,21 @@ START_TEST(context_creation)
 }
 END_TEST
 
+/* Zeros, which everything agrees with at a tolerance of 1: logits and reconstructions are small. */
+static void write_golden(carso_context *context)
+{
+    static const float zeros[SIDE * SIDE];
+    const cso_tensor_write tensors[] = {
+        {.name = "input", .type = CSO_TENSOR_F32, .rank = 4, .dimension = {1, 1, SIDE, SIDE}, .data = zeros},
+        {.name = "latent", .type = CSO_TENSOR_F32, .rank = 3, .dimension = {1, 1, 3}, .data = zeros},
+        {.name = "classifier_logits", .type = CSO_TENSOR_F32, .rank = 2, .dimension = {1, 3}, .data = zeros},
+        {.name = "condition", .type = CSO_TENSOR_F32, .rank = 2, .dimension = {1, 4}, .data = zeros},
+        {.name = "reconstructions", .type = CSO_TENSOR_F32, .rank = 5, .dimension = {1, 1, 1, SIDE, SIDE}, .data = zeros},
+    };
+    const char *key = "strides", *value = "{}";
+    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("golden.safetensors"), tensors, 5, &key, &value, 1), CARSO_OK);
+}
+
 static void write_files(void)
 {
     static const unsigned char images_header[16] = {0, 0, 8, 3, 0, 0, 0, IMAGES, 0, 0, 0, SIDE, 0, 0, 0, SIDE};
@@ -320,6 +356,7 @@ static void write_files(void)
     context = open_context(&counts, "reference");
     ck_assert_int_eq(make_model(context, &model), CARSO_OK);
     ck_assert_int_eq(carso_model_save(model, scratch_file("model.safetensors")), CARSO_OK);
+    write_golden(context);
     carso_trainer *trainer = make_trainer(context, model, true);
     ck_assert_int_eq(carso_trainer_save(trainer, scratch_file("trainer.checkpoint")), CARSO_OK);
     carso_trainer_destroy(trainer);

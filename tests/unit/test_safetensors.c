@@ -223,6 +223,9 @@ START_TEST(misaligned_data_is_refused)
     refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
            "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1,5]}}",
            5, "aligned");
+    refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+           "\"b\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[2,10]}}",
+           10, "aligned");
     /* The same file where memory makes it misaligned. */
     static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
     size_t size;
@@ -235,6 +238,21 @@ START_TEST(misaligned_data_is_refused)
     cso_safetensors_release(file);
     ck_assert_int_eq(cso_safetensors_open_memory(context, shifted + 1, size, "case", &file), CARSO_ERROR_BAD_FORMAT);
     free(shifted);
+    free(bytes);
+}
+END_TEST
+
+/* PyTorch's counters stand between weights, wherever their sizes put them. */
+START_TEST(wide_types_need_no_more_than_the_weights_alignment)
+{
+    size_t size;
+    unsigned char *bytes = assemble("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                                    "\"b\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[4,12]}}",
+                                    12, &size);
+    cso_safetensors *file = NULL;
+    ck_assert_int_eq(cso_safetensors_open_memory(context, bytes, size, "case", &file), CARSO_OK);
+    ck_assert_uint_eq(cso_safetensors_find(file, "b")->bytes, 8);
+    cso_safetensors_release(file);
     free(bytes);
 }
 END_TEST
@@ -544,6 +562,7 @@ int main(void)
     tcase_add_test(tests, entries_must_have_their_members_and_no_others);
     tcase_add_test(tests, bombs_are_refused);
     tcase_add_test(tests, misaligned_data_is_refused);
+    tcase_add_test(tests, wide_types_need_no_more_than_the_weights_alignment);
     tcase_add_test(tests, only_regular_files_are_opened);
     tcase_add_test(tests, flipped_bits_never_crash);
     tcase_add_test(tests, what_is_written_is_read);

@@ -39,7 +39,7 @@ from .errors import (
     OutOfMemoryError,
     UnsupportedError,
 )
-from .model import Model, ModelInfo
+from .model import Deviation, Model, ModelInfo
 from .results import AttackResult, Gradient, Prediction
 from .training import Trainer, TrainReport
 
@@ -56,6 +56,7 @@ __all__ = [
     "Context",
     "Dataset",
     "DatasetInfo",
+    "Deviation",
     "Error",
     "Gradient",
     "InputOutputError",

@@ -3,7 +3,7 @@
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -40,6 +40,11 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_model_add_purifier": (c_int, [c_void_p, POINTER(structs.PurifierOptions), POINTER(c_void_p)]),
     "carso_model_load": (c_int, [c_void_p, c_char_p, POINTER(c_void_p)]),
     "carso_model_load_memory": (c_int, [c_void_p, c_void_p, c_size_t, POINTER(c_void_p)]),
+    "carso_model_import": (c_int, [c_void_p, POINTER(c_char_p), c_size_t, POINTER(c_void_p)]),
+    "carso_model_verify": (
+        c_int,
+        [c_void_p, c_char_p, c_double, structs.DeviationCallback, c_void_p, POINTER(c_int32)],
+    ),
     "carso_model_save": (c_int, [c_void_p, c_char_p]),
     "carso_model_destroy": (None, [c_void_p]),
     "carso_model_get_info": (c_int, [c_void_p, POINTER(structs.ModelInfo)]),

@@ -92,6 +92,24 @@ class ModelOptions(SizedStructure):
     ]
 
 
+class Deviation(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("name", c_char_p),
+        ("count", c_uint64),
+        ("largest_difference", c_double),
+        ("scale", c_double),
+        ("position", c_uint64),
+        ("stored", c_double),
+        ("computed", c_double),
+        ("departs", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+DeviationCallback = CFUNCTYPE(None, POINTER(Deviation), c_void_p)
+
+
 class PurifierOptions(SizedStructure):
     _fields_ = [
         ("struct_size", c_size_t),

@@ -13,6 +13,7 @@ from ._images import Description, Layout, Order, Shape, as_labels, describe
 from ._library import library
 from ._structs import (
     AttackOptions,
+    DeviationCallback,
     GradientOptions,
     ModelInfo as NativeModelInfo,
     ModelOptions,
@@ -41,6 +42,24 @@ class ModelInfo:
     classifier_multiply_adds: int
     condition_multiply_adds: int
     decoder_multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How a tensor that a model computes differs from the stored one."""
+
+    name: str
+    count: int
+    #: NaN where something computed is not a number
+    largest_difference: float
+    #: largest magnitude among the stored
+    scale: float
+    #: of the largest difference, in the flattened tensor
+    position: int
+    stored: float
+    computed: float
+    #: whether the difference is beyond tolerance * scale
+    departs: bool
 
 
 class Model(ContextHandle):
@@ -152,6 +171,41 @@ class Model(ContextHandle):
         out = ctypes.c_void_p()
         self._check(library.carso_model_add_purifier(self.address, ctypes.byref(options), ctypes.byref(out)))
         return Model(_made(out), self._context, self._context_address, self._memory)
+
+    def import_weights(self, *paths: PathLike) -> "Model":
+        """A model of this structure with the weights in safetensors files: a classifier's, a purifier's, or both; strict."""
+        names = (ctypes.c_char_p * len(paths))(*map(encode_path, paths))
+        out = ctypes.c_void_p()
+        self._check(library.carso_model_import(self.address, names, len(paths), ctypes.byref(out)))
+        return Model(_made(out), self._context, self._context_address, self._memory)
+
+    def verify(self, golden: PathLike, tolerance: float = 1e-4) -> List[Deviation]:
+        """How what the model computes differs from the tensors of a golden file, in the order of computation."""
+        found: List[Deviation] = []
+
+        def note(deviation: Any, _user: Any) -> None:
+            one = deviation.contents
+            found.append(
+                Deviation(
+                    one.name.decode(),
+                    one.count,
+                    one.largest_difference,
+                    one.scale,
+                    one.position,
+                    one.stored,
+                    one.computed,
+                    bool(one.departs),
+                )
+            )
+
+        departures = ctypes.c_int32()
+        callback = DeviationCallback(note)
+        self._check(
+            library.carso_model_verify(
+                self.address, encode_path(golden), tolerance, callback, None, ctypes.byref(departures)
+            )
+        )
+        return found
 
     def save(self, path: PathLike) -> None:
         """Writes a model file; a failure leaves what was at path as it was."""
