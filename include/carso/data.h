@@ -27,7 +27,7 @@ typedef struct carso_dataset_info {
     int32_t height;
     int32_t width;
     int32_t classes;
-    /** "idx", "cifar10", "cifar100", "folder"; a static string */
+    /** "idx", "cifar10", "cifar100", "folder", "tinyimagenet"; a static string */
     const char *format;
 } carso_dataset_info;
 
@@ -48,12 +48,14 @@ CARSO_API void carso_read_options_init(carso_read_options *options, size_t size)
  * Opens a data set; the format is recognised from what is there:
  *   a folder with (train|t10k)-images-idx3-ubyte[.gz] and the labels beside (MNIST, Fashion-MNIST);
  *   a folder with data_batch_1.bin .. and test_batch.bin (CIFAR-10) or train.bin and test.bin (CIFAR-100, fine labels);
+ *   a folder with val/val_annotations.txt, val/images and train/CLASS/images (Tiny-ImageNet-200; test is its val);
  *   a folder with one folder per class of PNG or JPEG images of one size, or with train/ and test/ holding such.
  *   A folder of classes without train/ and test/ is the same for both splits.
  * path may also name one of the IDX image files. Compressed and small formats are held in memory; image folders are
  * read as they are asked for.
  * An IDX set of 10 classes of 28x28 whose path has "fashion" in it gets Fashion-MNIST's class names; CIFAR takes its
  * names from batches.meta.txt or fine_label_names.txt beside.
+ * Tiny-ImageNet: classes in the order of their identifiers' bytes, called by their first word in words.txt beside, if any.
  * Image folders: classes and images in the order of their names' bytes; the classes are those of train/ and test/
  * together; names beginning with a dot are passed over. Up to 64 images, spread over the set, are looked at: if any has
  * colour the set has three channels, and gray images are read as RGB.

@@ -155,23 +155,11 @@ static carso_status split_names(carso_dataset *dataset, char *text, const char *
 static carso_status read_names(carso_dataset *dataset, const char *folder, const cifar_variant *variant)
 {
     char path[PATH_MAX];
-    cso_data_file file;
+    char *text = NULL;
     carso_status status = cso_path_join(dataset->context, folder, variant->names, path);
     if (status == CARSO_OK) {
-        status = cso_data_file_open(dataset->context, path, &file);
+        status = cso_data_file_text(dataset->context, path, LARGEST_NAMES, &text);
     }
-    if (status != CARSO_OK) {
-        return status;
-    }
-    char *text = NULL;
-    if (file.size > LARGEST_NAMES) {
-        status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: too large for a list of names", path);
-    } else {
-        text = cso_allocate(dataset->context, (size_t)file.size + 1, 1);
-        status = text == NULL ? cso_fail_memory(dataset->context, "names")
-                              : cso_data_file_read(&file, text, (size_t)file.size);
-    }
-    cso_data_file_close(&file);
     if (status == CARSO_OK) {
         status = split_names(dataset, text, path, variant->classes);
     }

@@ -107,6 +107,30 @@ void cso_data_file_close(cso_data_file *file)
     }
 }
 
+carso_status cso_data_file_text(const carso_context *context, const char *path, size_t most, char **out)
+{
+    cso_data_file file;
+    char *text = NULL;
+    *out = NULL;
+    carso_status status = cso_data_file_open(context, path, &file);
+    if (status != CARSO_OK) {
+        return status;
+    }
+    if (file.size > most) {
+        status = cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: too large for a list of names", path);
+    } else {
+        text = cso_allocate(context, (size_t)file.size + 1, 1);
+        status = text == NULL ? cso_fail_memory(context, "names") : cso_data_file_read(&file, text, (size_t)file.size);
+    }
+    cso_data_file_close(&file);
+    if (status != CARSO_OK) {
+        cso_release(context, text);
+        return status;
+    }
+    *out = text;
+    return CARSO_OK;
+}
+
 carso_status cso_path_join(const carso_context *context, const char *folder, const char *name, char out[PATH_MAX])
 {
     const size_t length = strlen(folder);

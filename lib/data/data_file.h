@@ -26,6 +26,9 @@ carso_status cso_data_file_check_size(const cso_data_file *file, uint64_t header
 carso_status cso_data_file_check_end(cso_data_file *file);
 void cso_data_file_close(cso_data_file *file);
 
+/* The whole of a text of at most `most` bytes, terminated; to be released. */
+carso_status cso_data_file_text(const carso_context *context, const char *path, size_t most, char **out);
+
 /* folder/name. IO where that is too long. */
 carso_status cso_path_join(const carso_context *context, const char *folder, const char *name, char out[PATH_MAX]);
 bool cso_path_is_file(const char *path);

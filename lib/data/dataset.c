@@ -42,6 +42,9 @@ static carso_status open_format(carso_dataset *dataset, const char *path, carso_
         return cso_fail(dataset->context, CARSO_ERROR_NOT_FOUND, "%s: has files of the %s split only", path,
                         other == CARSO_SPLIT_TRAIN ? "training" : "test");
     }
+    if (cso_tiny_imagenet_find(path)) {
+        return cso_tiny_imagenet_open(dataset, path, split);
+    }
     return cso_folder_open(dataset, path, split);
 }
 

@@ -39,6 +39,16 @@ carso_status cso_cifar_open(carso_dataset *dataset, const char *folder, carso_sp
 carso_status cso_folder_open(carso_dataset *dataset, const char *path, carso_split split);
 carso_status cso_folder_read(const carso_dataset *dataset, uint64_t index, uint8_t *out);
 
+/* What other sets of image files take from it. Adds the names of the folders, or of the image files, that path holds, in
+ * the order of their bytes. */
+carso_status cso_folder_list(const carso_context *context, const char *path, bool folders, cso_name_list *out);
+/* Size and channels, from a few images of all classes: a wrong size is found now rather than in the middle of training.
+ */
+carso_status cso_folder_probe(carso_dataset *dataset);
+
+bool cso_tiny_imagenet_find(const char *folder);
+carso_status cso_tiny_imagenet_open(carso_dataset *dataset, const char *folder, carso_split split);
+
 /* "0", "1", .. for every class that has no name. */
 carso_status cso_dataset_number_classes(carso_dataset *dataset);
 

@@ -21,8 +21,7 @@ static bool is_image_name(const char *name)
            (strcasecmp(dot, ".png") == 0 || strcasecmp(dot, ".jpg") == 0 || strcasecmp(dot, ".jpeg") == 0);
 }
 
-/* Adds the names of the folders, or of the image files, that path holds. */
-static carso_status list_entries(const carso_context *context, const char *path, bool folders, cso_name_list *out)
+carso_status cso_folder_list(const carso_context *context, const char *path, bool folders, cso_name_list *out)
 {
     carso_status status = CARSO_OK;
     DIR *directory = opendir(path);
@@ -62,7 +61,7 @@ static carso_status list_part(const carso_context *context, const char *path, co
     if (status != CARSO_OK || !cso_path_is_folder(part)) {
         return status;
     }
-    return list_entries(context, part, true, out);
+    return cso_folder_list(context, part, true, out);
 }
 
 /*
@@ -91,7 +90,7 @@ static carso_status find_classes(carso_dataset *dataset, const char *path, carso
         return cso_fail_system(dataset->context, ENAMETOOLONG, "%.64s...: cannot open", path);
     }
     strcpy(base, path);
-    status = list_entries(dataset->context, path, true, names);
+    status = cso_folder_list(dataset->context, path, true, names);
     if (status == CARSO_OK && names->count == 0) {
         status = cso_fail(dataset->context, CARSO_ERROR_NOT_FOUND,
                           "%s: no data set: neither IDX nor CIFAR files, nor a folder for each class", path);
@@ -107,7 +106,7 @@ static carso_status list_files(carso_dataset *dataset, const char *base, size_t 
         cso_name_list names = {0};
         carso_status status = cso_path_join(dataset->context, base, cso_name_list_at(&dataset->class_names, i), folder);
         if (status == CARSO_OK && cso_path_is_folder(folder)) {
-            status = list_entries(dataset->context, folder, false, &names);
+            status = cso_folder_list(dataset->context, folder, false, &names);
         }
         for (size_t j = 0; j < names.count && status == CARSO_OK; j++) {
             status = cso_path_join(dataset->context, folder, cso_name_list_at(&names, j), path);
@@ -127,9 +126,7 @@ static carso_status list_files(carso_dataset *dataset, const char *base, size_t 
     return CARSO_OK;
 }
 
-/* Size and channels, from a few images of all classes: a wrong size is found now rather than in the middle of training.
- */
-static carso_status probe(carso_dataset *dataset)
+carso_status cso_folder_probe(carso_dataset *dataset)
 {
     const uint64_t count = dataset->info.count;
     const uint64_t probes = count < MOST_PROBES ? count : MOST_PROBES;
@@ -197,7 +194,7 @@ carso_status cso_folder_open(carso_dataset *dataset, const char *path, carso_spl
                           base, (int)dataset->info.classes);
     }
     if (status == CARSO_OK) {
-        status = probe(dataset);
+        status = cso_folder_probe(dataset);
     }
     if (status == CARSO_OK) {
         status = label_files(dataset, counts);

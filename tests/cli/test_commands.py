@@ -72,6 +72,20 @@ class Info(TrainedTest):
                                               "classes": ["ape", "bee"]})
 
 
+    def test_tiny_imagenet(self):
+        for folder in ("train/n02/images", "train/n01/images", "val/images"):
+            os.makedirs(self.path("tiny", folder))
+            for i in range(2):
+                sample_files.write_png(self.path("tiny", folder, f"{i}.JPEG"), 8, 8, bytes([40 * i, 0, 200] * 64), channels=3)
+        with open(self.path("tiny", "val", "val_annotations.txt"), "w") as file:
+            file.write("1.JPEG\tn02\t0\t0\t7\t7\n")
+        with open(self.path("tiny", "words.txt"), "w") as file:
+            file.write("n01\tgoldfish, Carassius auratus\nn03\tgondola\n")
+        report = self.run_json("info", self.path("tiny"))
+        common = {"format": "tinyimagenet", "channels": 3, "height": 8, "width": 8, "classes": ["goldfish", "n02"]}
+        self.assertEqual(report, {"training": {**common, "count": 4}, "test": {**common, "count": 1}})
+
+
 class Training(ProgramTest):
     def setUp(self):
         super().setUp()

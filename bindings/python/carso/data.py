@@ -25,7 +25,7 @@ class DatasetInfo:
     height: int
     width: int
     classes: int
-    #: "idx", "cifar10", "cifar100" or "folder"
+    #: "idx", "cifar10", "cifar100", "tinyimagenet" or "folder"
     format: str
 
 
@@ -46,7 +46,7 @@ class Dataset(ContextHandle):
     def open(
         cls, path: PathLike, split: Union[Split, str] = Split.TRAIN, context: Optional[Context] = None
     ) -> "Dataset":
-        """Opens IDX (MNIST), CIFAR-10 and CIFAR-100 binary, or folders of images; recognised by what is there."""
+        """Opens IDX (MNIST), CIFAR-10 and CIFAR-100 binary, Tiny-ImageNet, or folders of images; recognised by what is there."""
         context = context or Context()
         out = ctypes.c_void_p()
         status = library.carso_dataset_open(
