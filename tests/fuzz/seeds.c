@@ -98,7 +98,7 @@ static bytes make_file(target_kind kind, const char *folder)
     } else if (status == CARSO_OK) {
         status = make_model(context, &model);
         if (status == CARSO_OK) {
-            status = kind == TARGET_MODEL ? carso_model_save(model, path) : save_checkpoint(model, path);
+            status = kind == TARGET_CHECKPOINT ? save_checkpoint(model, path) : carso_model_save(model, path);
         }
     }
     carso_model_destroy(model);

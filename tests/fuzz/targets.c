@@ -15,7 +15,8 @@
 #define MOST_IMAGES 64
 
 const char *const target_names[TARGET_COUNT] = {"model",       "checkpoint", "idx images", "idx labels", "idx.gz",
-                                                "cifar10",     "cifar100",   "png",        "jpeg"};
+                                                "cifar10",     "cifar100",   "png",        "jpeg",
+                                                "weights"};
 
 #define REQUIRE(condition)                                                                                                  \
     do {                                                                                                                    \
@@ -126,6 +127,36 @@ static bool run_model(carso_context *context, const uint8_t *data, size_t size)
         carso_model_destroy(model);
     }
     return loaded;
+}
+
+/* Into the structure that the seed has. */
+static bool run_weights(carso_context *context, const uint8_t *data, size_t size, const char *folder)
+{
+    char path[4096];
+    const char *name = path;
+    carso_model_options options;
+    carso_purifier_options purifier;
+    carso_model *classifier, *model, *imported = NULL;
+    carso_model_options_init(&options, sizeof options);
+    carso_purifier_options_init(&purifier, sizeof purifier);
+    options.channels = 1;
+    options.image_height = options.image_width = 28;
+    options.classes = 2;
+    purifier.condition_size = 4;
+    purifier.latent_size = 2;
+    purifier.seed_channels = 16;
+    REQUIRE(carso_model_create(context, &options, &classifier) == CARSO_OK);
+    REQUIRE(carso_model_add_purifier(classifier, &purifier, &model) == CARSO_OK);
+    snprintf(path, sizeof path, "%s/weights", folder);
+    write_file(folder, "weights", data, size);
+    bool accepted = succeeded(context, carso_model_import(model, &name, 1, &imported), imported);
+    if (accepted) {
+        use_model(imported);
+        carso_model_destroy(imported);
+    }
+    carso_model_destroy(model);
+    carso_model_destroy(classifier);
+    return accepted;
 }
 
 /* Whether all numbers of attack steps in the file are small: as many as it says would be done. */
@@ -280,6 +311,9 @@ bool target_run(target_kind kind, const uint8_t *data, size_t size, const char *
     case TARGET_PNG:
     case TARGET_JPEG:
         accepted = run_image(context, data, size, folder);
+        break;
+    case TARGET_WEIGHTS:
+        accepted = run_weights(context, data, size, folder);
         break;
     case TARGET_COUNT:
         break;

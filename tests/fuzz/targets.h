@@ -17,6 +17,7 @@ typedef enum target_kind {
     TARGET_CIFAR100,
     TARGET_PNG,
     TARGET_JPEG,
+    TARGET_WEIGHTS, /* imported into a model */
     TARGET_COUNT
 } target_kind;
 

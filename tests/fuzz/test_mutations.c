@@ -47,6 +47,7 @@ static size_t hot_part(target_kind kind, const bytes *seed)
     switch (kind) {
     case TARGET_MODEL:
     case TARGET_CHECKPOINT:
+    case TARGET_WEIGHTS:
         return 8 + header_length(seed);
     case TARGET_CIFAR10:
     case TARGET_CIFAR100:
@@ -64,7 +65,7 @@ static void check_kind(target_kind kind, uint64_t usual_rounds)
     bytes seed = seed_make(kind, scratch_path);
     ck_assert_ptr_nonnull(seed.data);
     ck_assert_msg(target_run(kind, seed.data, seed.size, scratch_path, false), "the %s is not accepted as it is", target_names[kind]);
-    bool in_tensors = kind == TARGET_MODEL || kind == TARGET_CHECKPOINT;
+    bool in_tensors = kind == TARGET_MODEL || kind == TARGET_CHECKPOINT || kind == TARGET_WEIGHTS;
     bytes content = {.data = malloc(seed.capacity), .capacity = seed.capacity};
     ck_assert_ptr_nonnull(content.data);
     for (uint64_t round = 0; round < rounds; round++) {
@@ -107,6 +108,7 @@ START_TEST(cifar10) { check_kind(TARGET_CIFAR10, 500); } END_TEST
 START_TEST(cifar100) { check_kind(TARGET_CIFAR100, 500); } END_TEST
 START_TEST(png) { check_kind(TARGET_PNG, 3000); } END_TEST
 START_TEST(jpeg) { check_kind(TARGET_JPEG, 3000); } END_TEST
+START_TEST(weights) { check_kind(TARGET_WEIGHTS, 600); } END_TEST
 /* clang-format on */
 
 int main(void)
@@ -123,6 +125,7 @@ int main(void)
     tcase_add_test(tests, cifar100);
     tcase_add_test(tests, png);
     tcase_add_test(tests, jpeg);
+    tcase_add_test(tests, weights);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
