@@ -10,9 +10,10 @@ typedef struct convolution_kernel {
     cso_op_kind kind;
     cso_direction direction;
     cso_geometry geometry;
-    cso_primitive_product *primitive; /* one of the two */
+    cso_primitive_product *primitive; /* one of the three */
     cso_columns_product *columns;
-    cso_fusion fused; /* what the primitive does of the epilogue; columns do all of it */
+    cso_winograd_product *winograd;
+    cso_fusion fused; /* what the primitive does of the epilogue; the others do all of it */
     cso_op_kind activation;
     float slope;
     bool has_residual;
@@ -63,6 +64,7 @@ static void convolution_destroy(cso_device *device, cso_kernel *kernel)
     convolution_kernel *const k = (convolution_kernel *)kernel;
     cso_primitive_product_destroy(device, k->primitive);
     cso_columns_product_destroy(device, k->columns);
+    cso_winograd_product_destroy(device, k->winograd);
 }
 
 /* Double sums for the bias's gradient: channels for each thread. */
@@ -142,6 +144,9 @@ static carso_status convolution_run(cso_device *device, cso_kernel *kernel, cons
                               .slope = k->slope};
         product.finish = finish;
     }
+    if (k->winograd) {
+        return cso_winograd_product_run(device, k->winograd, &product);
+    }
     if (k->columns) {
         return cso_columns_product_run(device, k->columns, &product);
     }
@@ -182,11 +187,14 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
         .bias = forward && k->bias, .residual = k->has_residual, .activation = k->activation, .slope = k->slope};
     const bool narrow = cso_columns_product_narrow(&k->geometry, product);
     carso_status status = CARSO_OK;
-    if (!narrow) {
+    if (cso_winograd_product_pays(device, &k->geometry, product, op->parameter[0])) {
+        status = cso_winograd_product_create(device, &k->geometry, product, op->parameter[0], &k->winograd);
+    }
+    if (status == CARSO_OK && !k->winograd && !narrow) {
         status = cso_primitive_product_create(device, &k->geometry, product, op->parameter[0], &wanted, operation,
                                               &k->primitive, &k->fused);
     }
-    if (status == CARSO_OK && !k->primitive) {
+    if (status == CARSO_OK && !k->winograd && !k->primitive) {
         status = cso_columns_product_create(device, &k->geometry, product, op->parameter[0], operation, &k->columns);
     }
     if (status != CARSO_OK) {
@@ -194,13 +202,15 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
         cso_release(device->context, k);
         return status;
     }
-    k->product_workspace =
-        k->primitive ? cso_primitive_product_workspace(k->primitive) : cso_columns_product_workspace(k->columns);
+    k->product_workspace = k->winograd    ? cso_winograd_product_workspace(k->winograd)
+                           : k->primitive ? cso_primitive_product_workspace(k->primitive)
+                                          : cso_columns_product_workspace(k->columns);
     k->base.workspace = k->product_workspace + (product == CSO_PRODUCT_WEIGHT ? bias_workspace(device, op) : 0);
     snprintf(k->base.name, sizeof k->base.name, "%s",
-             k->primitive ? cso_primitive_product_name(k->primitive)
-             : narrow     ? "columns:loops"
-                          : "columns:openblas");
+             k->winograd    ? cso_winograd_product_name(k->winograd)
+             : k->primitive ? cso_primitive_product_name(k->primitive)
+             : narrow       ? "columns:loops"
+                            : "columns:openblas");
     *out = &k->base;
     return CARSO_OK;
 }

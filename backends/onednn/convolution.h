@@ -2,8 +2,8 @@
 /*
  * Convolutions and transposed convolutions are three products over one geometry: destination = source * weight and its
  * two adjoints. A transposed convolution's forward is the product SOURCE, its backward data the product DESTINATION.
- * Two ways compute them: oneDNN's primitives (primitive.c), and columns with OpenBLAS (columns.c) for what oneDNN
- * leaves to its reference kernel or does slowly.
+ * Three ways compute them: oneDNN's primitives (primitive.c), columns with OpenBLAS (columns.c) for what oneDNN leaves
+ * to its reference kernel or does slowly, and Winograd's filtering (winograd.c) where that is the fastest.
  */
 #ifndef CSO_ONEDNN_CONVOLUTION_H
 #define CSO_ONEDNN_CONVOLUTION_H
@@ -40,6 +40,10 @@ typedef struct cso_product_arguments {
 /* Weights in another layout, made once for a constant parameter and shared by all kernels that want that layout. */
 carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_descriptor_view dense,
                             cso_descriptor_view wanted, const char *operation, const void **out);
+/* The same for a form (a number) that make(data, out) fills. *out is NULL, with CARSO_OK, where size bytes would bring
+ * what all such forms on the device take over limit. */
+carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, int form, size_t size, size_t limit,
+                                 void (*make)(const void *data, void *out), const void *data, const void **out);
 void cso_packed_release(cso_device *device, cso_parameter *parameter);
 
 /* From one layout to another, at each run or once. */
@@ -82,5 +86,21 @@ void cso_columns_product_destroy(cso_device *device, cso_columns_product *produc
 size_t cso_columns_product_workspace(const cso_columns_product *product);
 carso_status cso_columns_product_run(cso_device *device, const cso_columns_product *product,
                                      const cso_product_arguments *arguments);
+
+typedef struct cso_winograd_product cso_winograd_product;
+
+/* Whether it was measured to be the faster way. Parameters that change would have to be transformed at each run. */
+bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
+                               const cso_parameter *weight);
+
+/* *out is NULL, with CARSO_OK, where it cannot compute this (on this processor), the weight is not constant, or the
+ * transformed weights would take too much of the context's memory. */
+carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
+                                         cso_parameter *weight, cso_winograd_product **out);
+void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product);
+size_t cso_winograd_product_workspace(const cso_winograd_product *product);
+const char *cso_winograd_product_name(const cso_winograd_product *product);
+carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_product *product,
+                                      const cso_product_arguments *arguments);
 
 #endif

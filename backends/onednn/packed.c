@@ -4,7 +4,9 @@
 
 typedef struct packed_layout {
     struct packed_layout *next;
-    cso_descriptor descriptor;
+    cso_descriptor descriptor; /* NULL: a form that oneDNN has no descriptor for */
+    int form;
+    size_t size; /* counted in the device's made_weights; 0 with a descriptor */
     void *data;
 } packed_layout;
 
@@ -119,7 +121,7 @@ carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_de
     carso_status status = CARSO_OK;
     pthread_mutex_lock(&parameter->lock);
     packed_layout *layout = parameter->packed;
-    while (layout && !dnnl_memory_desc_equal(layout->descriptor, wanted)) {
+    while (layout && !(layout->descriptor && dnnl_memory_desc_equal(layout->descriptor, wanted))) {
         layout = layout->next;
     }
     if (!layout) {
@@ -136,12 +138,57 @@ carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_de
     return status;
 }
 
+/* Counts size bytes, where they and what others have made stay within limit. */
+static bool reserve(cso_device *device, size_t size, size_t limit)
+{
+    size_t before = atomic_load(&device->made_weights);
+    do {
+        if (size > limit || before > limit - size) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&device->made_weights, &before, before + size));
+    return true;
+}
+
+carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, int form, size_t size, size_t limit,
+                                 void (*make)(const void *data, void *out), const void *data, const void **out)
+{
+    const carso_context *const context = device->context;
+    carso_status status = CARSO_OK;
+    *out = NULL;
+    pthread_mutex_lock(&parameter->lock);
+    packed_layout *layout = parameter->packed;
+    while (layout && (layout->descriptor || layout->form != form)) {
+        layout = layout->next;
+    }
+    if (!layout && reserve(device, size, limit)) {
+        layout = cso_allocate(context, 1, sizeof *layout);
+        void *const made = layout ? cso_allocate_raw(context, 1, size) : NULL;
+        if (made) {
+            make(data, made);
+            *layout = (packed_layout){.next = parameter->packed, .form = form, .size = size, .data = made};
+            parameter->packed = layout;
+        } else {
+            cso_release(context, layout);
+            layout = NULL;
+            atomic_fetch_sub(&device->made_weights, size);
+            status = cso_fail_memory(context, "packed weights");
+        }
+    }
+    if (layout) {
+        *out = layout->data;
+    }
+    pthread_mutex_unlock(&parameter->lock);
+    return status;
+}
+
 void cso_packed_release(cso_device *device, cso_parameter *parameter)
 {
     packed_layout *layout = parameter->packed;
     parameter->packed = NULL;
     while (layout) {
         packed_layout *const next = layout->next;
+        atomic_fetch_sub(&device->made_weights, layout->size);
         layout_destroy(device->context, layout);
         layout = next;
     }

@@ -110,7 +110,8 @@ typedef struct carso_context_options {
     carso_allocator allocator;
     /**
      * Bytes that the working buffers of one running call may take, 0: 1 GiB. Batches are split to keep it; if a
-     * single image needs more, it is processed alone.
+     * single image needs more, it is processed alone. The CPU backend may keep weights in a faster form beside that,
+     * of half as many bytes.
      */
     uint64_t memory_limit;
 } carso_context_options;

@@ -7,11 +7,15 @@
 #include <string.h>
 
 #include "graph/graph.h"
+#include "winograd_bound.h"
 
 /* Roundings allowed besides the sum's own: conversions, epilogue, scale and shift. */
 #define BASE_ROUNDINGS 4
 /* Vectorised exponentials and hyperbolic tangents are that good, not correctly rounded. */
 #define ACTIVATION_ROUNDINGS 8
+/* In units of 2^-23, twice the largest error of one rounding: of a value on its way through Winograd's transforms at
+ * most 3 in each direction of the input's, 4 in each of the output's, and 1 of the transformed weight. */
+#define TRANSFORM_ROUNDINGS 7.5
 
 static bool is_activation(cso_op_kind kind)
 {
@@ -172,6 +176,25 @@ static double own_magnitude(const op_trial *it, const outcome_part *part, size_t
     return part->name[0] == 'd' ? fabs(it->gradient[i]) : fabs(part->value[i]);
 }
 
+/* For y and dx0, whose bound for other kernels is direct's: that remains for bias and residual. */
+static void add_winograd(const op_trial *it, const outcome_part *direct, double roundoff, outcome *bound)
+{
+    double *magnitude = test_allocate(direct->count, sizeof *magnitude);
+    const bool forward = strcmp(direct->name, "y") == 0;
+    if ((!forward && strcmp(direct->name, "dx0") != 0) || !winograd_magnitude(it, forward, magnitude)) {
+        free(magnitude);
+        return;
+    }
+    const double channels = terms_of(it, direct->name) / 9;
+    const double roundings = BASE_ROUNDINGS + TRANSFORM_ROUNDINGS + sqrt(channels) / 2;
+    outcome_part *out = &bound->part[bound->count++];
+    *out = (outcome_part){.count = direct->count, .value = magnitude};
+    snprintf(out->name, sizeof out->name, "%s winograd", forward ? "y" : "dx0");
+    for (size_t i = 0; i < direct->count; i++) {
+        magnitude[i] = roundoff * roundings * magnitude[i] + direct->value[i];
+    }
+}
+
 carso_status error_bound(carso_context *reference, const op_trial *it, const outcome *expected, double roundoff,
                          outcome *bound)
 {
@@ -197,6 +220,9 @@ carso_status error_bound(carso_context *reference, const op_trial *it, const out
             out->value[i] = roundoff * roundings * magnitude + (double)FLT_MIN;
             out->value[i] += activated ? roundoff * ACTIVATION_ROUNDINGS * fabs(part->value[i]) : 0;
         }
+    }
+    for (int k = 0; k < expected->count; k++) {
+        add_winograd(it, &bound->part[k], roundoff, bound);
     }
     outcome_clear(&absolute);
     return CARSO_OK;

@@ -42,6 +42,7 @@ typedef struct outcome_part {
     char name[24];
     size_t count;
     double *value;
+    bool winograd; /* made by a kernel of that kind */
 } outcome_part;
 
 typedef struct outcome {

@@ -26,7 +26,9 @@ typedef struct expectation {
 bool suite_check(suite *it, const op_trial *trial, bool good, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Every element of part within bound of expected; exact NaN and infinities alike. */
+/* Every element of part within bound of expected; exact NaN and infinities alike. Winograd's kernels have a bound of
+ * their own, and may turn the rest of a tile to NaN, infinities included, where something not finite is in its
+ * inputs. */
 bool suite_compare(suite *it, const op_trial *trial, const char *check, const outcome *found, const outcome *expected,
                    const outcome *bound);
 /* Bit for bit. skip (may be NULL): a part that is left out. */

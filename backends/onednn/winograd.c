@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Convolutions by Winograd's filtering: which, how tiles are blocked, and how threads share the work. */
+#include "backends/onednn/winograd.h"
+
+#include <string.h>
+
+enum { STEP = CSO_WINOGRAD_STEP, SIDE = CSO_WINOGRAD_SIDE, FREQUENCIES = CSO_WINOGRAD_FREQUENCIES, LINE = 16 };
+
+/* Bytes of weights above which threads share each pass over them, and tiles of a block then. */
+#define SHARED_WEIGHTS ((size_t)6 << 20)
+#define SHARED_BLOCK 128
+/* Bytes of a block's frequencies where each thread has blocks of its own. */
+#define OWN_BLOCK ((size_t)1 << 20)
+
+/*
+ * A model of where it pays, in multiply-adds, fitted to what tests/bench/bench_convolution measures: a tile's
+ * transforms cost so many for each channel, and reading a weight as much as this many tiles' use of it, by whether the
+ * weights stay in the cache.
+ */
+#define LEAST_CHANNELS 16
+#define LEAST_GAIN 1.2
+#define TRANSFORM_COST 12
+#define CACHED_COST 4
+#define READ_COST 16
+#define CACHED_WEIGHTS ((size_t)1 << 20)
+
+struct cso_winograd_product {
+    const cso_winograd *set;
+    cso_winograd_shape shape;
+    const float *weight;
+    int threads;
+    int64_t across, per_image, tiles; /* tiles in a row, in an image, in the batch */
+    int64_t blocks, panels;           /* of tiles, and of outputs */
+    bool shared;                      /* threads divide each step of a block among them; else the blocks */
+    size_t v_stride, v_pitch, m_stride, m_pitch; /* floats from tile to tile and from frequency to frequency */
+};
+
+const cso_winograd *cso_winograd_choose(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f")) {
+        return &cso_winograd_avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return &cso_winograd_avx2;
+    }
+#endif
+    return NULL;
+}
+
+bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cso_winograd_shape *out)
+{
+    const cso_geometry *const g = geometry;
+    if (product == CSO_PRODUCT_WEIGHT || g->groups != 1) {
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (g->kernel[i] != 3 || g->stride[i] != 1 || g->dilation[i] != 1 || g->pad_begin[i] < 0 ||
+            g->pad_begin[i] > 2) {
+            return false;
+        }
+    }
+    const bool turned = product == CSO_PRODUCT_SOURCE;
+    const int64_t *const in = turned ? g->destination : g->source, *const to = turned ? g->source : g->destination;
+    *out = (cso_winograd_shape){.batch = g->batch,
+                                .in = in[0],
+                                .out = to[0],
+                                .in_height = in[1],
+                                .in_width = in[2],
+                                .out_height = to[1],
+                                .out_width = to[2],
+                                .pad = {turned ? 2 - g->pad_begin[0] : g->pad_begin[0],
+                                        turned ? 2 - g->pad_begin[1] : g->pad_begin[1]},
+                                .turned = turned};
+    return true;
+}
+
+bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
+                               const cso_parameter *weight)
+{
+    cso_winograd_shape s;
+    if (!device->winograd || !weight->constant || !cso_winograd_shape_of(geometry, product, &s) ||
+        s.in < LEAST_CHANNELS || s.out < LEAST_CHANNELS) {
+        return false;
+    }
+    const int64_t tiles = (s.out_height + STEP - 1) / STEP * ((s.out_width + STEP - 1) / STEP);
+    const int64_t padded = (s.out + device->winograd->panel - 1) / device->winograd->panel * device->winograd->panel;
+    const size_t weights = FREQUENCIES * (size_t)(padded * s.in) * sizeof(float);
+    const double products = (double)padded * (double)s.in;
+    const double each_tile = products + TRANSFORM_COST * (double)(s.in + s.out);
+    const double once = products * (weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST);
+    const double direct = 9.0 * (double)(s.batch * s.out_height * s.out_width) * (double)s.out * (double)s.in;
+    const double filtered = FREQUENCIES * ((double)(s.batch * tiles) * each_tile + once);
+    return direct > LEAST_GAIN * filtered;
+}
+
+/* An odd number of cache lines modulo 64, so that one tile's frequencies fall into different sets of the caches. */
+static size_t pitch_of(size_t floats)
+{
+    size_t lines = (floats + LINE - 1) / LINE;
+    while (lines % 64 != 11 && lines % 64 != 27 && lines % 64 != 43 && lines % 64 != 59) {
+        lines++;
+    }
+    return lines * LINE;
+}
+
+static void divide(cso_winograd_product *p)
+{
+    const cso_winograd_shape *const s = &p->shape;
+    const size_t in = ((size_t)s->in + LINE - 1) / LINE * LINE, panel = (size_t)p->set->panel;
+    const size_t weights = FREQUENCIES * (size_t)(p->panels * s->in) * panel * sizeof(float);
+    int64_t most = SHARED_BLOCK;
+    p->shared = weights > SHARED_WEIGHTS;
+    if (!p->shared) {
+        most = (int64_t)(OWN_BLOCK / (FREQUENCIES * sizeof(float) * (in + (size_t)p->panels * panel)));
+        most = most > p->set->rows ? most - most % p->set->rows : p->set->rows;
+    }
+    const int64_t users = p->shared ? 1 : p->threads;
+    p->blocks = (p->tiles + most - 1) / most;
+    p->blocks = (p->blocks + users - 1) / users * users;
+    p->blocks = p->blocks < p->tiles ? p->blocks : p->tiles;
+    const size_t block = (size_t)((p->tiles + p->blocks - 1) / p->blocks);
+    p->v_stride = in;
+    p->v_pitch = pitch_of(block * p->v_stride);
+    p->m_stride = (size_t)p->panels * panel;
+    p->m_pitch = pitch_of(block * p->m_stride);
+}
+
+carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
+                                         cso_parameter *weight, cso_winograd_product **out)
+{
+    cso_winograd_shape shape;
+    const float *transformed = NULL;
+    *out = NULL;
+    if (!device->winograd || !weight->constant || !cso_winograd_shape_of(geometry, product, &shape)) {
+        return CARSO_OK;
+    }
+    const carso_status status = cso_winograd_weight(device, weight, &shape, &transformed);
+    if (status != CARSO_OK || !transformed) {
+        return status;
+    }
+    cso_winograd_product *const made = cso_allocate(device->context, 1, sizeof *made);
+    if (!made) {
+        return cso_fail_memory(device->context, "kernels");
+    }
+    made->set = device->winograd;
+    made->shape = shape;
+    made->weight = transformed;
+    made->threads = device->threads;
+    made->across = (shape.out_width + STEP - 1) / STEP;
+    made->per_image = (shape.out_height + STEP - 1) / STEP * made->across;
+    made->tiles = made->per_image * shape.batch;
+    made->panels = (shape.out + made->set->panel - 1) / made->set->panel;
+    divide(made);
+    *out = made;
+    return CARSO_OK;
+}
+
+void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product)
+{
+    cso_release(device->context, product);
+}
+
+const char *cso_winograd_product_name(const cso_winograd_product *product) { return product->set->name; }
+
+/* Floats of one block's frequencies, before and after the products. */
+static size_t block_floats(const cso_winograd_product *p) { return FREQUENCIES * (p->v_pitch + p->m_pitch); }
+
+size_t cso_winograd_product_workspace(const cso_winograd_product *product)
+{
+    const size_t users = product->shared ? 1 : (size_t)product->threads;
+    return cso_round_up((product->v_stride + users * block_floats(product)) * sizeof(float));
+}
+
+/* zero: a pixel outside of the image. */
+static void transform_in(const cso_winograd_product *p, const float *source, const float *zero, int64_t tile, float *v)
+{
+    const cso_winograd_shape *const s = &p->shape;
+    const int64_t within = tile % p->per_image;
+    const int64_t y0 = within / p->across * STEP - s->pad[0], x0 = within % p->across * STEP - s->pad[1];
+    const float *const image = source + tile / p->per_image * s->in_height * s->in_width * s->in;
+    const float *pixel[SIDE * SIDE];
+    for (int64_t i = 0; i < SIDE; i++) {
+        const int64_t y = y0 + i;
+        for (int64_t j = 0; j < SIDE; j++) {
+            const int64_t x = x0 + j;
+            const bool inside = y >= 0 && y < s->in_height && x >= 0 && x < s->in_width;
+            pixel[i * SIDE + j] = inside ? image + (y * s->in_width + x) * s->in : zero;
+        }
+    }
+    p->set->transform_input(pixel, s->in, v, p->v_pitch);
+}
+
+/* The activation follows while the outputs are in the cache. */
+static void transform_out(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
+                          int64_t tile, const float *m)
+{
+    const cso_winograd_shape *const s = &p->shape;
+    const cso_finish *const with = &a->finish;
+    const int64_t within = tile % p->per_image, image = tile / p->per_image;
+    const int64_t y = within / p->across * STEP, x = within % p->across * STEP;
+    const int64_t height = s->out_height - y < STEP ? s->out_height - y : STEP;
+    const int64_t width = s->out_width - x < STEP ? s->out_width - x : STEP;
+    const int64_t row = s->out_width * s->out, offset = (image * s->out_height + y) * row + x * s->out;
+    float *const to = a->out + offset;
+    p->set->transform_output(m, p->m_pitch, s->out, height, width, with->bias,
+                             with->residual ? with->residual + offset : NULL, to, (size_t)row);
+    for (int64_t i = 0; i < height && with->activation != CSO_NO_ACTIVATION; i++) {
+        device->loops->activate((size_t)(width * s->out), with->activation, with->slope, to + i * row, to + i * row);
+    }
+}
+
+/* Weights of a frequency's panel. */
+static const float *weight_of(const cso_winograd_product *p, int64_t frequency, int64_t panel)
+{
+    return p->weight + (frequency * p->panels + panel) * p->shape.in * p->set->panel;
+}
+
+static void run_own_blocks(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
+                           const float *source, const float *zero, int part, float *v)
+{
+    float *const m = v + FREQUENCIES * p->v_pitch;
+    int64_t first_block, last_block;
+    cso_share(p->blocks, p->threads, part, &first_block, &last_block);
+    for (int64_t block = first_block; block < last_block; block++) {
+        int64_t first, last;
+        cso_share(p->tiles, (int)p->blocks, (int)block, &first, &last);
+        for (int64_t tile = first; tile < last; tile++) {
+            transform_in(p, source, zero, tile, v + (size_t)(tile - first) * p->v_stride);
+        }
+        for (int64_t f = 0; f < FREQUENCIES; f++) {
+            p->set->multiply(last - first, p->shape.in, p->panels, v + (size_t)f * p->v_pitch, p->v_stride,
+                             weight_of(p, f, 0), m + (size_t)f * p->m_pitch, p->m_stride);
+        }
+        for (int64_t tile = first; tile < last; tile++) {
+            transform_out(device, p, a, tile, m + (size_t)(tile - first) * p->m_stride);
+        }
+    }
+}
+
+static void run_shared_block(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
+                             const float *source, const float *zero, int64_t block, float *v)
+{
+    float *const m = v + FREQUENCIES * p->v_pitch;
+    int64_t first, last;
+    cso_share(p->tiles, (int)p->blocks, (int)block, &first, &last);
+    const int64_t count = last - first;
+#pragma omp parallel for schedule(static) num_threads(p->threads)
+    for (int part = 0; part < p->threads; part++) {
+        int64_t from, to;
+        cso_share(count, p->threads, part, &from, &to);
+        for (int64_t tile = from; tile < to; tile++) {
+            transform_in(p, source, zero, first + tile, v + (size_t)tile * p->v_stride);
+        }
+    }
+#pragma omp parallel for schedule(static) num_threads(p->threads)
+    for (int part = 0; part < p->threads; part++) {
+        int64_t from, to;
+        cso_share(FREQUENCIES * p->panels, p->threads, part, &from, &to);
+        while (from < to) {
+            const int64_t f = from / p->panels, panel = from % p->panels;
+            const int64_t panels = p->panels - panel < to - from ? p->panels - panel : to - from;
+            p->set->multiply(count, p->shape.in, panels, v + (size_t)f * p->v_pitch, p->v_stride,
+                             weight_of(p, f, panel), m + (size_t)f * p->m_pitch + panel * p->set->panel, p->m_stride);
+            from += panels;
+        }
+    }
+#pragma omp parallel for schedule(static) num_threads(p->threads)
+    for (int part = 0; part < p->threads; part++) {
+        int64_t from, to;
+        cso_share(count, p->threads, part, &from, &to);
+        for (int64_t tile = from; tile < to; tile++) {
+            transform_out(device, p, a, first + tile, m + (size_t)tile * p->m_stride);
+        }
+    }
+}
+
+carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_product *product,
+                                      const cso_product_arguments *arguments)
+{
+    const cso_winograd_product *const p = product;
+    const float *const source = p->shape.turned ? arguments->destination_in : arguments->source_in;
+    float *const zero = arguments->workspace, *const blocks = zero + p->v_stride;
+    memset(zero, 0, p->v_stride * sizeof *zero);
+    if (p->shared) {
+        for (int64_t block = 0; block < p->blocks; block++) {
+            run_shared_block(device, p, arguments, source, zero, block, blocks);
+        }
+        return CARSO_OK;
+    }
+#pragma omp parallel for schedule(static) num_threads(p->threads)
+    for (int part = 0; part < p->threads; part++) {
+        run_own_blocks(device, p, arguments, source, zero, part, blocks + (size_t)part * block_floats(p));
+    }
+    return CARSO_OK;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* 14 tiles x 32 outputs: 28 accumulators, two vectors of weights and a broadcast of the 32 registers. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define WINOGRAD cso_winograd_avx512
+#define WINOGRAD_NAME "winograd4:avx512"
+#define TARGET __attribute__((target("avx512f")))
+#define VALUE static inline __attribute__((always_inline)) TARGET
+#define STEP static TARGET
+#define VECTOR __m512
+#define WIDTH 16
+#define ALL(x) _mm512_set1_ps(x)
+#define LOAD(p) _mm512_loadu_ps(p)
+#define STORE(p, x) _mm512_storeu_ps(p, x)
+#define LOAD_PART(p, count) _mm512_maskz_loadu_ps((__mmask16)((1U << (count)) - 1), p)
+#define STORE_PART(p, count, x) _mm512_mask_storeu_ps(p, (__mmask16)((1U << (count)) - 1), x)
+#define PLUS_PRODUCT(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define MINUS_PRODUCT(a, b, c) _mm512_fnmadd_ps(a, b, c)
+#define KEEP(a, b) __asm__("" : "+v"(a), "+v"(b))
+#define PREFETCH(p) (_mm_prefetch((const char *)(p), _MM_HINT_T0), _mm_prefetch((const char *)((p) + 16), _MM_HINT_T0))
+#define EACH_KERNEL(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#include "backends/onednn/winograd_template.h"
+#endif

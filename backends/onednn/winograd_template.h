@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Included once per instruction set, with the vector type and its operations defined, and
+ *   EACH_KERNEL(X): X(1) .. X(MOST_ROWS), the numbers of rows that have a kernel
+ *   VALUE, STEP: attributes of inlined and of other functions
+ * Every output's sum runs over the channels in order, in one register, whatever the rows beside it: results depend
+ * neither on the batch nor on how work is divided.
+ */
+#include "backends/onednn/winograd.h"
+
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 6")
+#endif
+
+enum { SIDE = CSO_WINOGRAD_SIDE, OUTPUTS = CSO_WINOGRAD_STEP, PANEL = 2 * WIDTH };
+
+/* Squares, cubes, and sum and product of the squares of the points a and b; all exact in binary. */
+#define A 0.625f
+#define B 1.5f
+#define A2 0.390625f
+#define B2 2.25f
+#define A3 0.244140625f
+#define B3 3.375f
+#define SUM 2.640625f
+#define PRODUCT 0.87890625f
+
+VALUE void input_transform(const VECTOR d[SIDE], VECTOR out[SIDE])
+{
+    const VECTOR even_a = MINUS_PRODUCT(ALL(B2), d[2], d[4]), odd_a = MINUS_PRODUCT(ALL(B2), d[1], d[3]);
+    const VECTOR even_b = MINUS_PRODUCT(ALL(A2), d[2], d[4]), odd_b = MINUS_PRODUCT(ALL(A2), d[1], d[3]);
+    out[0] = PLUS_PRODUCT(ALL(PRODUCT), d[0], MINUS_PRODUCT(ALL(SUM), d[2], d[4]));
+    out[1] = PLUS_PRODUCT(ALL(A), odd_a, even_a);
+    out[2] = MINUS_PRODUCT(ALL(A), odd_a, even_a);
+    out[3] = PLUS_PRODUCT(ALL(B), odd_b, even_b);
+    out[4] = MINUS_PRODUCT(ALL(B), odd_b, even_b);
+    out[5] = PLUS_PRODUCT(ALL(PRODUCT), d[1], MINUS_PRODUCT(ALL(SUM), d[3], d[5]));
+}
+
+VALUE void output_transform(const VECTOR m[SIDE], VECTOR out[OUTPUTS])
+{
+    const VECTOR even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+    out[0] = m[0] + even_a + even_b;
+    out[1] = PLUS_PRODUCT(ALL(B), odd_b, ALL(A) * odd_a);
+    out[2] = PLUS_PRODUCT(ALL(B2), even_b, ALL(A2) * even_a);
+    out[3] = PLUS_PRODUCT(ALL(B3), odd_b, PLUS_PRODUCT(ALL(A3), odd_a, m[5]));
+}
+
+/* count: WIDTH, or the channels that are left; the others are 0. */
+VALUE VECTOR load_some(const float *from, int64_t count)
+{
+    return count == WIDTH ? LOAD(from) : LOAD_PART(from, count);
+}
+
+VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, float *v, size_t pitch)
+{
+    VECTOR half[SIDE][SIDE];
+    UNROLLED for (int j = 0; j < SIDE; j++)
+    {
+        VECTOR column[SIDE], out[SIDE];
+        UNROLLED for (int i = 0; i < SIDE; i++)
+        {
+            const float *const from = pixel[i * SIDE + j] + c;
+            column[i] = load_some(from, count);
+        }
+        input_transform(column, out);
+        UNROLLED for (int i = 0; i < SIDE; i++) { half[i][j] = out[i]; }
+    }
+    UNROLLED for (int i = 0; i < SIDE; i++)
+    {
+        VECTOR out[SIDE];
+        input_transform(half[i], out);
+        UNROLLED for (int j = 0; j < SIDE; j++) { STORE(v + (size_t)(i * SIDE + j) * pitch + c, out[j]); }
+    }
+}
+
+STEP void transform_input(const float *const *pixel, int64_t channels, float *v, size_t pitch)
+{
+    int64_t c = 0;
+    for (; c + WIDTH <= channels; c += WIDTH) {
+        input_vector(pixel, c, WIDTH, v, pitch);
+    }
+    if (c < channels) {
+        input_vector(pixel, c, channels - c, v, pitch);
+    }
+}
+
+VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width, const float *bias,
+                         const float *residual, float *y, size_t row_stride, size_t pixel_stride)
+{
+    const VECTOR start = bias ? load_some(bias, count) : ALL(0.0f);
+    VECTOR half[OUTPUTS][SIDE];
+    UNROLLED for (int j = 0; j < SIDE; j++)
+    {
+        VECTOR column[SIDE], out[OUTPUTS];
+        UNROLLED for (int i = 0; i < SIDE; i++) { column[i] = LOAD(m + (size_t)(i * SIDE + j) * pitch); }
+        output_transform(column, out);
+        UNROLLED for (int i = 0; i < OUTPUTS; i++) { half[i][j] = out[i]; }
+    }
+    UNROLLED for (int i = 0; i < OUTPUTS; i++)
+    {
+        VECTOR out[OUTPUTS];
+        if (i < height) {
+            output_transform(half[i], out);
+            UNROLLED for (int j = 0; j < OUTPUTS; j++)
+            {
+                const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
+                if (j < width) {
+                    VECTOR value = out[j] + start;
+                    if (residual) {
+                        value = value + load_some(residual + offset, count);
+                    }
+                    if (count == WIDTH) {
+                        STORE(y + offset, value);
+                    } else {
+                        STORE_PART(y + offset, count, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
+                           const float *bias, const float *residual, float *y, size_t row_stride)
+{
+    for (int64_t c = 0; c < channels; c += WIDTH) {
+        const float *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
+        if (c + WIDTH <= channels) {
+            output_vector(m + c, pitch, WIDTH, height, width, b, r, y + c, row_stride, (size_t)channels);
+        } else {
+            output_vector(m + c, pitch, channels - c, height, width, b, r, y + c, row_stride, (size_t)channels);
+        }
+    }
+}
+
+/* Named accumulators, as compilers do not keep arrays of them in registers. */
+#define ROWS_1(X) X(0)
+#define ROWS_2(X) ROWS_1(X) X(1)
+#define ROWS_3(X) ROWS_2(X) X(2)
+#define ROWS_4(X) ROWS_3(X) X(3)
+#define ROWS_5(X) ROWS_4(X) X(4)
+#define ROWS_6(X) ROWS_5(X) X(5)
+#define ROWS_7(X) ROWS_6(X) X(6)
+#define ROWS_8(X) ROWS_7(X) X(7)
+#define ROWS_9(X) ROWS_8(X) X(8)
+#define ROWS_10(X) ROWS_9(X) X(9)
+#define ROWS_11(X) ROWS_10(X) X(10)
+#define ROWS_12(X) ROWS_11(X) X(11)
+#define ROWS_13(X) ROWS_12(X) X(12)
+#define ROWS_14(X) ROWS_13(X) X(13)
+
+#define START(r) VECTOR low##r = ALL(0.0f), high##r = low##r;
+#define ADD_ROW(r)                                                    \
+    {                                                                 \
+        const VECTOR x = ALL(v[(r) * stride + (size_t)c]);            \
+        low##r = PLUS_PRODUCT(x, first, low##r);                      \
+        high##r = PLUS_PRODUCT(x, second, high##r);                   \
+    }
+#define FINISH(r)                                                     \
+    STORE(m + (r) * m_stride, low##r);                                \
+    STORE(m + (r) * m_stride + WIDTH, high##r);
+
+/* The barrier keeps both vectors of weights in registers, where the compiler would load them again for each row. */
+#define KERNEL(rows)                                                                                               \
+    STEP void multiply_##rows(int64_t channels, const float *v, size_t stride, const float *u, float *m,           \
+                              size_t m_stride)                                                                     \
+    {                                                                                                              \
+        ROWS_##rows(START)                                                                                         \
+        const float *ahead = u + channels * PANEL;                                                                 \
+        for (int64_t c = 0; c < channels; c++, u += PANEL, ahead += PANEL) {                                       \
+            VECTOR first = LOAD(u), second = LOAD(u + WIDTH);                                                      \
+            KEEP(first, second);                                                                                   \
+            PREFETCH(ahead);                                                                                       \
+            ROWS_##rows(ADD_ROW)                                                                                   \
+        }                                                                                                          \
+        ROWS_##rows(FINISH)                                                                                        \
+    }
+EACH_KERNEL(KERNEL)
+
+typedef void (*kernel)(int64_t channels, const float *v, size_t stride, const float *u, float *m, size_t m_stride);
+#define ENTRY(rows) multiply_##rows,
+static const kernel kernels[] = {EACH_KERNEL(ENTRY)};
+enum { MOST_ROWS = sizeof kernels / sizeof kernels[0] };
+
+STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *u,
+                   float *m, size_t m_stride)
+{
+    const int parts = (int)((rows + MOST_ROWS - 1) / MOST_ROWS);
+    for (int64_t panel = 0; panel < panels; panel++) {
+        for (int part = 0; part < parts; part++) {
+            int64_t first, last;
+            cso_share(rows, parts, part, &first, &last);
+            kernels[last - first - 1](channels, v + (size_t)first * v_stride, v_stride, u,
+                                      m + (size_t)first * m_stride, m_stride);
+        }
+        u += channels * PANEL;
+        m += PANEL;
+    }
+}
+
+const cso_winograd WINOGRAD = {
+    .name = WINOGRAD_NAME,
+    .panel = PANEL,
+    .rows = MOST_ROWS,
+    .transform_input = transform_input,
+    .multiply = multiply,
+    .transform_output = transform_output,
+};

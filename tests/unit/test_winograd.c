@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Winograd's filtering, whatever the backend would choose: sizes, paddings, instruction sets, threads, memory. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/onednn/winograd.h"
+#include "graph/parameter.h"
+
+typedef struct example {
+    int64_t batch, in, out, height, width; /* of the convolution's source */
+    int64_t pad_begin[2], pad_end[2];
+} example;
+
+static const example examples[] = {
+    {1, 1, 1, 1, 1, {1, 1}, {1, 1}},     {1, 3, 2, 4, 4, {1, 1}, {1, 1}},     {2, 17, 33, 5, 6, {0, 2}, {2, 1}},
+    {3, 8, 15, 3, 3, {0, 0}, {0, 0}},    {1, 31, 7, 2, 9, {2, 1}, {2, 0}},    {2, 40, 64, 11, 13, {1, 1}, {1, 1}},
+    {5, 16, 32, 1, 17, {2, 2}, {0, 2}},  {1, 200, 260, 9, 8, {1, 1}, {1, 1}}, {7, 33, 48, 16, 20, {1, 0}, {1, 2}},
+    {2, 260, 200, 30, 31, {1, 1}, {1, 1}} /* several shared blocks */
+};
+enum { EXAMPLES = sizeof examples / sizeof examples[0] };
+
+static cso_geometry geometry_of(const example *it)
+{
+    cso_geometry g = {.batch = it->batch, .groups = 1, .source = {it->in, it->height, it->width},
+                      .destination = {it->out}, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
+    for (int i = 0; i < 2; i++) {
+        g.pad_begin[i] = it->pad_begin[i];
+        g.pad_end[i] = it->pad_end[i];
+        g.destination[1 + i] = g.source[1 + i] + g.pad_begin[i] + g.pad_end[i] - 2;
+    }
+    return g;
+}
+
+static carso_context *context_of(int threads, uint64_t memory_limit)
+{
+    carso_context_options options;
+    carso_context *context;
+    carso_context_options_init(&options, sizeof options);
+    options.backend = "onednn";
+    options.threads = threads;
+    options.memory_limit = memory_limit;
+    ck_assert_int_eq(carso_context_create(&options, &context), CARSO_OK);
+    return context;
+}
+
+static int usable_sets(const cso_winograd *out[2])
+{
+    int count = 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        out[count++] = &cso_winograd_avx2;
+    }
+    if (__builtin_cpu_supports("avx512f")) {
+        out[count++] = &cso_winograd_avx512;
+    }
+#else
+    (void)out;
+#endif
+    return count;
+}
+
+static float *random_values(size_t count, uint64_t seed)
+{
+    float *const values = malloc((count + 1) * sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 6364136223846793005U + 1442695040888963407U;
+        values[i] = (float)((double)(seed >> 33) * 0x1p-30 - 1);
+    }
+    return values;
+}
+
+static size_t count_of(int64_t batch, const int64_t shape[3])
+{
+    return (size_t)(batch * shape[0] * shape[1] * shape[2]);
+}
+
+typedef struct problem {
+    cso_geometry geometry;
+    cso_product product;
+    const int64_t *from, *to; /* shapes */
+    size_t from_count, to_count;
+    float *x, *weight, *bias, *residual;
+} problem;
+
+static void problem_create(const example *source, cso_product product, problem *it)
+{
+    const bool turned = product == CSO_PRODUCT_SOURCE;
+    *it = (problem){.geometry = geometry_of(source), .product = product};
+    it->from = turned ? it->geometry.destination : it->geometry.source;
+    it->to = turned ? it->geometry.source : it->geometry.destination;
+    it->from_count = count_of(it->geometry.batch, it->from);
+    it->to_count = count_of(it->geometry.batch, it->to);
+    it->x = random_values(it->from_count, 1);
+    it->weight = random_values((size_t)(it->from[0] * it->to[0] * 9), 2);
+    it->bias = random_values((size_t)it->to[0], 3);
+    it->residual = random_values(it->to_count, 4);
+}
+
+static void problem_clear(problem *it)
+{
+    free(it->x);
+    free(it->weight);
+    free(it->bias);
+    free(it->residual);
+}
+
+static cso_parameter *parameter_of(const carso_context *context, const problem *it)
+{
+    const int64_t shape[4] = {it->geometry.destination[0], it->geometry.source[0], 3, 3};
+    cso_parameter *weight;
+    ck_assert_int_eq(cso_parameter_create(context, 4, shape, it->weight, &weight), CARSO_OK);
+    return weight;
+}
+
+static void run(carso_context *context, const problem *it, cso_parameter *weight, float *out)
+{
+    cso_winograd_product *product;
+    int state;
+    ck_assert_int_eq(cso_winograd_product_create(context->device, &it->geometry, it->product, weight, &product),
+                     CARSO_OK);
+    ck_assert_ptr_nonnull(product);
+    const size_t bytes = cso_winograd_product_workspace(product);
+    unsigned char *const workspace = malloc(bytes + 1);
+    ck_assert_ptr_nonnull(workspace);
+    memset(workspace, 0xff, bytes + 1); /* NaN */
+    const cso_product_arguments arguments = {.source_in = it->x,
+                                             .destination_in = it->x,
+                                             .out = out,
+                                             .finish = {.bias = it->bias,
+                                                        .residual = it->residual,
+                                                        .activation = CSO_OP_LEAKY_RELU,
+                                                        .slope = 0.5F},
+                                             .workspace = workspace};
+    out[it->to_count] = 42;
+    context->backend->begin(context->device, &state);
+    ck_assert_int_eq(cso_winograd_product_run(context->device, product, &arguments), CARSO_OK);
+    context->backend->end(context->device, state);
+    ck_assert(out[it->to_count] == 42);
+    ck_assert_uint_eq(workspace[bytes], 0xff);
+    free(workspace);
+    cso_winograd_product_destroy(context->device, product);
+}
+
+static double exact(const problem *it, int64_t image, int64_t y, int64_t x, int64_t o)
+{
+    const bool turned = it->product == CSO_PRODUCT_SOURCE;
+    const int64_t *const from = it->from, *const to = it->to, *const pad = it->geometry.pad_begin;
+    double sum = (double)it->bias[o] + (double)it->residual[((image * to[1] + y) * to[2] + x) * to[0] + o];
+    for (int64_t i = 0; i < 3; i++) {
+        for (int64_t j = 0; j < 3; j++) {
+            const int64_t row = turned ? y + pad[0] - i : y - pad[0] + i;
+            const int64_t column = turned ? x + pad[1] - j : x - pad[1] + j;
+            for (int64_t c = 0; c < from[0] && row >= 0 && row < from[1] && column >= 0 && column < from[2]; c++) {
+                const int64_t position = turned ? c * to[0] + o : o * from[0] + c;
+                sum += (double)it->x[((image * from[1] + row) * from[2] + column) * from[0] + c] *
+                       (double)it->weight[position * 9 + i * 3 + j];
+            }
+        }
+    }
+    return sum > 0 ? sum : sum / 2;
+}
+
+/* Uniform inputs and weights: errors of some 5e-6 of the largest result were seen; ten times that is allowed. */
+START_TEST(results_are_near_sums_in_double)
+{
+    problem it;
+    problem_create(&examples[_i / 2], _i % 2 == 0 ? CSO_PRODUCT_DESTINATION : CSO_PRODUCT_SOURCE, &it);
+    carso_context *const context = context_of(2, 0);
+    if (context->device->winograd) {
+        cso_parameter *const weight = parameter_of(context, &it);
+        float *const out = random_values(it.to_count, 5);
+        double largest = 0, error = 0;
+        size_t position = 0;
+        run(context, &it, weight, out);
+        for (int64_t image = 0; image < it.geometry.batch; image++) {
+            for (int64_t y = 0; y < it.to[1]; y++) {
+                for (int64_t x = 0; x < it.to[2]; x++) {
+                    for (int64_t o = 0; o < it.to[0]; o++, position++) {
+                        const double wanted = exact(&it, image, y, x, o);
+                        largest = fmax(largest, fabs(wanted));
+                        error = fmax(error, fabs((double)out[position] - wanted));
+                        ck_assert(isfinite(out[position]));
+                    }
+                }
+            }
+        }
+        ck_assert_double_le(error, 5e-5 * largest);
+        free(out);
+        cso_parameter_release(weight);
+    }
+    carso_context_destroy(context);
+    problem_clear(&it);
+}
+END_TEST
+
+/* Whatever the instruction set, the number of threads, and the images beside an image. */
+START_TEST(bits_depend_on_the_image_alone)
+{
+    problem it;
+    problem_create(&examples[_i / 2], _i % 2 == 0 ? CSO_PRODUCT_DESTINATION : CSO_PRODUCT_SOURCE, &it);
+    const cso_winograd *sets[2];
+    const int set_count = usable_sets(sets);
+    const size_t image = it.to_count / (size_t)it.geometry.batch;
+    float *const first = random_values(it.to_count, 5), *const other = random_values(it.to_count, 6);
+    bool have_first = false;
+    for (int threads = 1; threads <= 3; threads++) {
+        carso_context *const context = context_of(threads, 0);
+        for (int set = 0; set < set_count; set++) {
+            cso_parameter *const weight = parameter_of(context, &it);
+            context->device->winograd = sets[set];
+            run(context, &it, weight, have_first ? other : first);
+            if (have_first) {
+                ck_assert_mem_eq(other, first, it.to_count * sizeof *first);
+            }
+            have_first = true;
+            problem last = it;
+            last.geometry.batch = 1;
+            last.x += it.from_count - it.from_count / (size_t)it.geometry.batch;
+            last.residual += it.to_count - image;
+            last.to_count = image;
+            run(context, &last, weight, other);
+            ck_assert_mem_eq(other, first + it.to_count - image, image * sizeof *first);
+            cso_parameter_release(weight);
+        }
+        carso_context_destroy(context);
+    }
+    free(first);
+    free(other);
+    problem_clear(&it);
+}
+END_TEST
+
+START_TEST(nan_stays_in_the_tiles_that_read_it)
+{
+    const example wide = {1, 16, 16, 12, 12, {1, 1}, {1, 1}};
+    problem it;
+    problem_create(&wide, CSO_PRODUCT_DESTINATION, &it);
+    carso_context *const context = context_of(1, 0);
+    if (context->device->winograd) {
+        cso_parameter *const weight = parameter_of(context, &it);
+        float *const out = random_values(it.to_count, 5);
+        it.x[(5 * 12 + 6) * 16 + 3] = NAN; /* in the middle tile of three by three, read by it alone */
+        run(context, &it, weight, out);
+        for (int y = 0; y < 12; y++) {
+            for (int x = 0; x < 12; x++) {
+                const bool near = abs(y - 5) <= 1 && abs(x - 6) <= 1, tile = y / 4 == 1 && x / 4 == 1;
+                for (int c = 0; c < 16; c++) {
+                    const bool nan = isnan(out[(y * 12 + x) * 16 + c]);
+                    ck_assert(near ? nan : tile || !nan);
+                }
+            }
+        }
+        free(out);
+        cso_parameter_release(weight);
+    }
+    carso_context_destroy(context);
+    problem_clear(&it);
+}
+END_TEST
+
+/* 160 channels: 3.7 MB of transformed weights, and half of the context's memory for all of them. */
+START_TEST(memory_for_transformed_weights_is_limited)
+{
+    const example layer = {1, 160, 160, 32, 32, {1, 1}, {1, 1}};
+    problem it;
+    problem_create(&layer, CSO_PRODUCT_DESTINATION, &it);
+    carso_context *const context = context_of(1, 10 << 20);
+    cso_device *const device = context->device;
+    if (device->winograd) {
+        cso_parameter *const first = parameter_of(context, &it), *const second = parameter_of(context, &it);
+        const cso_shape shape = {3, {160, 32, 32}};
+        cso_op op = {.kind = CSO_OP_CONVOLUTION, .batch = 1, .input_count = 1, .input = &shape, .output = shape,
+                     .attributes = {.kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pad_begin = {1, 1},
+                                    .pad_end = {1, 1}, .groups = 1}};
+        cso_kernel *kernels[3];
+        for (int i = 0; i < 3; i++) {
+            op.parameter[0] = i < 2 ? first : second;
+            ck_assert_int_eq(context->backend->prepare(device, &op, &kernels[i]), CARSO_OK);
+        }
+        ck_assert_ptr_nonnull(strstr(context->backend->kernel_name(kernels[0]), "winograd"));
+        ck_assert_ptr_nonnull(strstr(context->backend->kernel_name(kernels[1]), "winograd"));
+        ck_assert_ptr_null(strstr(context->backend->kernel_name(kernels[2]), "winograd"));
+        ck_assert_uint_eq(atomic_load(&device->made_weights), 36 * 160 * 160 * sizeof(float));
+        for (int i = 0; i < 3; i++) {
+            context->backend->kernel_destroy(device, kernels[i]);
+        }
+        cso_parameter_release(first);
+        cso_parameter_release(second);
+        ck_assert_uint_eq(atomic_load(&device->made_weights), 0);
+    }
+    carso_context_destroy(context);
+    problem_clear(&it);
+}
+END_TEST
+
+START_TEST(it_is_used_where_it_was_measured_to_be_faster)
+{
+    const example layer = {8, 640, 640, 8, 8, {1, 1}, {1, 1}};
+    problem it;
+    problem_create(&layer, CSO_PRODUCT_DESTINATION, &it);
+    carso_context *const context = context_of(1, 0);
+    const cso_device *const device = context->device;
+    if (device->winograd) {
+        cso_parameter *const weight = parameter_of(context, &it);
+        cso_parameter *changing;
+        ck_assert_int_eq(cso_parameter_create_trainable(weight, &changing), CARSO_OK);
+        cso_geometry g = it.geometry;
+        ck_assert(cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        ck_assert(cso_winograd_product_pays(device, &g, CSO_PRODUCT_SOURCE, weight));
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_WEIGHT, weight));
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, changing));
+        g.batch = 1;
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        for (int64_t width = 1; width <= 5; width += 2) {
+            g = it.geometry;
+            g.kernel[0] = width;
+            g.kernel[1] = width == 3 ? 2 : width;
+            ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        }
+        g = it.geometry;
+        g.stride[0] = 2;
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        g = it.geometry;
+        g.dilation[1] = 2;
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        g = it.geometry;
+        g.groups = 2;
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        g = it.geometry;
+        g.pad_begin[0] = 3;
+        ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
+        cso_parameter_release(changing);
+        cso_parameter_release(weight);
+    }
+    carso_context_destroy(context);
+    problem_clear(&it);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *const suite = suite_create("winograd");
+    TCase *const tests = tcase_create("winograd");
+    tcase_set_timeout(tests, 120);
+    tcase_add_loop_test(tests, results_are_near_sums_in_double, 0, 2 * EXAMPLES);
+    tcase_add_loop_test(tests, bits_depend_on_the_image_alone, 0, 2 * EXAMPLES);
+    tcase_add_test(tests, nan_stays_in_the_tiles_that_read_it);
+    tcase_add_test(tests, memory_for_transformed_weights_is_limited);
+    tcase_add_test(tests, it_is_used_where_it_was_measured_to_be_faster);
+    suite_add_tcase(suite, tests);
+    SRunner *const runner = srunner_create(suite);
+    /* OpenMP's threads do not survive a fork. */
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
