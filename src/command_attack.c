@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* carso attack: FGSM, PGD and PGD with EoT on the classifier or the defence. */
+/* carso attack: FGSM, PGD, APGD and Square on the classifier or the defence. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -12,31 +12,40 @@
 typedef struct attack_settings {
     common_settings common;
     sample_settings samples;
-    int method, objective, loss, aggregation;
-    double epsilon, step_size;
-    int64_t steps, restarts, draws, eot, repeats;
-    bool no_random_start;
+    int method, objective, loss, aggregation, norm;
+    double epsilon, step_size, momentum;
+    int64_t steps, restarts, draws, eot, repeats, queries, target_classes;
+    bool no_random_start, early_stop;
     const char *output;
     const char *folder;
 } attack_settings;
 
-static const char *const method_names[] = {"fgsm", "pgd", NULL};
+static const char *const method_names[] = {"fgsm", "pgd", "apgd", "apgd-targeted", "square", NULL};
+static const char *const norm_names[] = {"linf", "l2", NULL};
 
 static const option_entry attack_options[] = {
     {"method", 'm', OPTION_CHOICE, "NAME", offsetof(attack_settings, method), 0, 0, method_names,
-     "Attack: one signed step, or projected gradient ascent."},
+     "Attack: one signed step; projected gradient ascent; Auto-PGD, untargeted or towards the most likely classes; or Square, which "
+     "needs no gradient."},
     {"objective", 'O', OPTION_CHOICE, "WHAT", offsetof(attack_settings, objective), 0, 0, objective_names,
      "What is attacked. On the defence gradients go through both uses of the classifier and the purifier."},
     {"loss", 'l', OPTION_CHOICE, "NAME", offsetof(attack_settings, loss), 0, 0, loss_names,
      "What is raised. All but carso-cross-entropy, the paper's own, keep a gradient where the aggregation saturates."},
-    {"epsilon", 'e', OPTION_RATIO, "E", offsetof(attack_settings, epsilon), 0, 1, NULL,
-     "Bound of the perturbation per component, l-infinity, in units of [0, 1]."},
-    {"steps", 0, OPTION_INTEGER, "N", offsetof(attack_settings, steps), 0, 1e6, NULL, "Steps of PGD."},
-    {"step-size", 0, OPTION_RATIO, "A", offsetof(attack_settings, step_size), 0, 1, NULL,
+    {"norm", 0, OPTION_CHOICE, "NORM", offsetof(attack_settings, norm), 0, 0, norm_names, "Norm that epsilon bounds."},
+    {"epsilon", 'e', OPTION_RATIO, "E", offsetof(attack_settings, epsilon), 0, 1000, NULL,
+     "Bound of the perturbation, per component or, in l2, of its length, in units of [0, 1]."},
+    {"steps", 0, OPTION_INTEGER, "N", offsetof(attack_settings, steps), 0, 1e6, NULL, "Steps of PGD and APGD."},
+    {"step-size", 0, OPTION_RATIO, "A", offsetof(attack_settings, step_size), 0, 1000, NULL,
      "Step of PGD. Without it 2.5 epsilon / steps, at most epsilon."},
-    {"no-random-start", 0, OPTION_FLAG, NULL, offsetof(attack_settings, no_random_start), 0, 0, NULL, "PGD starts at the image itself."},
+    {"no-random-start", 0, OPTION_FLAG, NULL, offsetof(attack_settings, no_random_start), 0, 0, NULL, "PGD and APGD start at the image itself."},
+    {"momentum", 0, OPTION_REAL, "MU", offsetof(attack_settings, momentum), 0, 1000, NULL, "PGD: decay of the sum of normalised gradients."},
+    {"queries", 0, OPTION_INTEGER, "N", offsetof(attack_settings, queries), 1, 1e6, NULL, "Square: evaluations of an image."},
+    {"target-classes", 0, OPTION_INTEGER, "N", offsetof(attack_settings, target_classes), 1, 1e6, NULL,
+     "apgd-targeted: how many of the most likely other classes are tried."},
+    {"early-stop", 0, OPTION_FLAG, NULL, offsetof(attack_settings, early_stop), 0, 0, NULL,
+     "APGD, Square: leave an image alone once it is misclassified. On the defence one lucky set of draws is enough for that: a weaker attack."},
     {"restarts", 'R', OPTION_INTEGER, "N", offsetof(attack_settings, restarts), 1, 1e5, NULL,
-     "Restarts of PGD; of each image the one with the largest loss is kept."},
+     "Restarts; of each image the one with the largest loss is kept."},
     {"draws", 'N', OPTION_INTEGER, "N", offsetof(attack_settings, draws), 1, 65536, NULL, "Reconstructions of an image."},
     {"eot", 'k', OPTION_INTEGER, "K", offsetof(attack_settings, eot), 1, 1e5, NULL,
      "Sets of fresh draws whose gradients are averaged in each step on the defence."},
@@ -67,6 +76,9 @@ static void attack_defaults(void *settings)
     own->restarts = options.restarts;
     own->draws = options.draws;
     own->eot = options.eot;
+    own->queries = options.queries;
+    own->target_classes = options.target_classes;
+    own->norm = options.norm;
     own->repeats = 4;
     own->output = "attack.png";
 }
@@ -88,6 +100,11 @@ static carso_attack_options library_options(const attack_settings *own)
     options.random_start = !own->no_random_start;
     options.restarts = (int32_t)own->restarts;
     options.draws = (int32_t)own->draws;
+    options.norm = own->norm;
+    options.momentum = own->momentum;
+    options.queries = (int32_t)own->queries;
+    options.target_classes = (int32_t)own->target_classes;
+    options.early_stop = own->early_stop;
     options.eot = (int32_t)own->eot;
     options.seed = (uint64_t)own->common.seed;
     return options;
@@ -117,8 +134,8 @@ static exit_status measure(const attack_settings *own, const carso_model *model,
 static void print_text(const attack_settings *own, const samples *held, const assault *attack, const attack_scores *scores, bool has_purifier)
 {
     static const char *const headings[] = {"accuracy", "clean", "attacked", "+-", "majority", "worst of M"};
-    printf("%s on the %s, loss %s, epsilon %g: %llu images, %.1f seconds\n", method_names[own->method], objective_names[own->objective],
-           loss_names[own->loss], own->epsilon, (unsigned long long)held->count, attack->seconds);
+    printf("%s on the %s, loss %s, norm %s, epsilon %g: %llu images, %.1f seconds\n", method_names[own->method], objective_names[own->objective],
+           loss_names[own->loss], norm_names[own->norm], own->epsilon, (unsigned long long)held->count, attack->seconds);
     printf("loss %.4g before, %.4g after; it rose on %.1f %% of the images; %.3f %% of the gradient's components are exactly zero\n\n",
            attack->mean_first_loss, attack->mean_last_loss, 100 * attack->loss_rose, 100 * attack->zero_gradient);
     text_table *table = text_table_create(6, headings);
@@ -144,8 +161,9 @@ static void print_text(const attack_settings *own, const samples *held, const as
 static json_t *report_json(const attack_settings *own, const samples *held, const assault *attack, const attack_scores *scores,
                            bool has_purifier)
 {
-    json_t *report = json_pack("{s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "method", method_names[own->method],
-                               "objective", objective_names[own->objective], "loss", loss_names[own->loss], "epsilon", own->epsilon,
+    json_t *report = json_pack("{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "method", method_names[own->method],
+                               "objective", objective_names[own->objective], "loss", loss_names[own->loss], "norm",
+                               norm_names[own->norm], "epsilon", own->epsilon, "queries", (json_int_t)own->queries,
                                "steps", (json_int_t)own->steps, "eot", (json_int_t)own->eot, "seed", (json_int_t)own->common.seed,
                                "count", (json_int_t)held->count, "attack", assault_json(attack), "classifier_clean",
                                score_json(&scores->classifier[0]), "classifier_attacked", score_json(&scores->classifier[1]),
@@ -237,13 +255,15 @@ static exit_status attack_run(void *settings, int argument_count, char **argumen
 static const char *const attack_examples[] = {
     "carso attack model.safetensors fashion-mnist/ --epsilon 0.1 --steps 50", "PGD-50 on the classifier alone.",
     "carso attack model.safetensors fashion-mnist/ -O defence -e 0.1 --steps 100 --eot 4 --loss margin",
-    "PGD with EoT through the whole defence.", NULL};
+    "PGD with EoT through the whole defence.",
+    "carso attack model.safetensors fashion-mnist/ -e 0.1 --steps 100 --method apgd-targeted --loss dlr --early-stop",
+    "APGD on the classifier alone, towards every other class.", NULL};
 
 const command command_attack = {
     .name = "attack",
     .arguments = "MODEL DATASET",
     .summary = "attack the classifier or the defence",
-    .description = "Attacks labelled images within an l-infinity ball and scores the result on the classifier alone and on the defence, with fresh "
+    .description = "Attacks labelled images within an l-infinity or l2 ball and scores the result on the classifier alone and on the defence, with fresh "
                    "draws that the attack has not seen. Says whether the loss rose and whether gradients vanished or were not finite. Writes a "
                    "picture.",
     .examples = attack_examples,

@@ -19,8 +19,31 @@ typedef enum carso_attack_method {
      * Projected gradient ascent in the l-infinity ball (Madry et al. 2018); on the defence each step's gradient is the
      * mean over eot sets of fresh draws (expectation over transformation, Athalye et al. 2018).
      */
-    CARSO_ATTACK_PGD = 1
+    CARSO_ATTACK_PGD = 1,
+    /**
+     * Auto-PGD (Croce and Hein 2020): PGD with momentum whose step starts at 2 epsilon and is halved where progress
+     * stalls, going back to the best point. Its random start, gradients and draws are those of PGD. The point with the
+     * largest loss is kept; last_loss on the defence is that point's with draws that did not choose it.
+     */
+    CARSO_ATTACK_APGD = 2,
+    /**
+     * APGD on the targeted loss, once towards each of the target_classes most likely other classes (by the mean logits
+     * of the image itself), restarts times each; kept is the largest untargeted loss, which first_loss and last_loss
+     * are.
+     */
+    CARSO_ATTACK_APGD_TARGETED = 3,
+    /**
+     * Square attack (Andriushchenko et al. 2020): random search that needs no gradient, with the schedule of AutoAttack
+     * (initial share of the image 0.8). On the defence each query is the mean loss over eot sets of fresh draws.
+     */
+    CARSO_ATTACK_SQUARE = 4
 } carso_attack_method;
+
+/** Norms that bound |delta|. Since 0.1. */
+typedef enum carso_norm {
+    CARSO_NORM_LINF = 0, /**< per component */
+    CARSO_NORM_L2 = 1    /**< root of the sum of squares over the image */
+} carso_norm;
 
 /** Options of carso_attack. Since 0.1. */
 typedef struct carso_attack_options {
@@ -28,17 +51,32 @@ typedef struct carso_attack_options {
     int32_t method;    /**< carso_attack_method; PGD */
     int32_t objective; /**< carso_objective; CLASSIFIER */
     int32_t loss;      /**< carso_loss; CROSS_ENTROPY */
-    int32_t steps;     /**< PGD: 0 to 1000000; 40 */
-    double epsilon;    /**< bound on |delta| per component, in units of [0, 1]; 8/255 */
+    int32_t steps;     /**< PGD, APGD: 0 to 1000000; 40 */
+    double epsilon;    /**< bound on |delta| in the norm, in units of [0, 1]; 8/255 */
     double step_size;  /**< PGD: >= 0; 0.01 */
-    int32_t random_start; /**< PGD: 1 starts at a uniform point of the ball; 1 */
-    int32_t restarts;     /**< PGD: >= 1, the restart with the largest final loss is kept; 1 */
+    int32_t random_start; /**< PGD, APGD: 1 starts at a uniform point of the ball; 1 */
+    int32_t restarts;     /**< all but FGSM: >= 1, the restart with the largest final loss is kept; 1 */
     int32_t draws;        /**< DEFENCE: draws per evaluation, N; 8 */
     int32_t eot;          /**< DEFENCE: evaluations with fresh draws averaged per step; 1 */
     uint64_t seed;        /**< 0 */
     uint64_t first_image; /**< index of the first image, as in carso_predict_options */
-    carso_progress_callback progress; /**< unit "steps", over all restarts and sub-batches */
+    carso_progress_callback progress; /**< unit "steps", or of SQUARE "queries", over all runs and sub-batches */
     void *progress_user;
+    int32_t norm; /**< carso_norm; LINF, which FGSM needs */
+    /**
+     * APGD, SQUARE: 1 leaves an image alone once the loss's aggregation misclassifies it (or predicts its target, where
+     * targets are given) in each of the eot evaluations of a point, and keeps that point; 0. On the defence that is one
+     * lucky set of draws, and a weaker attack.
+     */
+    int32_t early_stop;
+    double momentum;        /**< PGD: >= 0, decay of the sum of normalised gradients (Dong et al. 2018); 0 */
+    int32_t queries;        /**< SQUARE: 1 to 1000000; 5000 */
+    int32_t target_classes; /**< APGD_TARGETED: >= 1, at most as many as there are other classes are used; 9 */
+    /**
+     * NULL: untargeted. Else [count] classes, none the label, that the loss is to favour: log P of the target, its
+     * log-odds, target against label, or the targeted DLR, of four classes or more. Not with APGD_TARGETED.
+     */
+    const int32_t *targets;
 } carso_attack_options;
 
 typedef struct carso_attack_result carso_attack_result;
@@ -46,10 +84,11 @@ typedef struct carso_attack_result carso_attack_result;
 CARSO_API void carso_attack_options_init(carso_attack_options *options, size_t size);
 
 /**
- * Attacks a batch, untargeted. labels [count] are the true ones.
+ * Attacks a batch. labels [count] are the true ones.
  * NON_FINITE: a logit, loss or gradient was not finite; *out_result is then valid and its mask names the images.
  * CANCELLED: *out_result is valid and holds the last points whose loss is known; images not reached are the originals,
- * with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier.
+ * with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier, or too
+ * few classes for DLR.
  * The latents are never those of predict_robust or carso_gradient with the same seed. Since 0.1.
  */
 CARSO_API carso_status carso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,
@@ -62,7 +101,7 @@ CARSO_API uint64_t carso_attack_result_count(const carso_attack_result *result);
  * Arrays of the result, valid until it is destroyed:
  *   images [count][channels][height][width], float32 in [0, 1], within epsilon of the originals, RGB order;
  *   first_loss, last_loss [count]: at the (first restart's) start and at the point kept, each the mean over eot sets of
- *   fresh draws;
+ *   fresh draws; of APGD and SQUARE at the image itself, which is kept where no point has a larger loss;
  *   non_finite [count]: 1 where a logit, loss or gradient was not finite at any step: the image went back to its last
  *   finite point and stayed there;
  *   zero_gradient [count]: share, over steps, of gradient components that are exactly zero. Since 0.1.

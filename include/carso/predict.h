@@ -86,7 +86,11 @@ typedef enum carso_objective {
     CARSO_OBJECTIVE_DEFENCE = 1
 } carso_objective;
 
-/** A loss of the draws' logits, one number per image, that an untargeted attack raises. Since 0.1. */
+/**
+ * A loss of the draws' logits, one number per image, that an attack raises. DLR is the difference of logits ratio
+ * (Croce and Hein 2020), of three classes or more, UNSUPPORTED with fewer:
+ * (largest other z - z of the label) / (largest z - third largest z). Since 0.1.
+ */
 typedef enum carso_loss {
     /** Cross-entropy of the mean logits. */
     CARSO_LOSS_CROSS_ENTROPY = 0,
@@ -97,7 +101,15 @@ typedef enum carso_loss {
     /** Minus the log-odds of the label under the paper's aggregation, which does not saturate. */
     CARSO_LOSS_LOG_ODDS = 3,
     /** Cross-entropy of the paper's aggregation itself, in double; its gradient vanishes where it saturates. */
-    CARSO_LOSS_CARSO_CROSS_ENTROPY = 4
+    CARSO_LOSS_CARSO_CROSS_ENTROPY = 4,
+    /** DLR of the mean logits. */
+    CARSO_LOSS_DLR = 5,
+    /** Margin of the logarithms of the mean of the draws' probabilities: with one draw, that of its logits. */
+    CARSO_LOSS_PROBABILITY_MARGIN = 6,
+    /** DLR of the logarithms of the mean of the draws' probabilities: with one draw, that of its logits. */
+    CARSO_LOSS_PROBABILITY_DLR = 7,
+    /** DLR of the sums over draws of exp(logit): of what the paper's aggregation takes the softmax of. */
+    CARSO_LOSS_CARSO_DLR = 8
 } carso_loss;
 
 /** Options of carso_gradient. Since 0.1. */

@@ -5,13 +5,19 @@
 #include <string.h>
 
 #include "api/image_batch.h"
+#include "attack/apgd.h"
+#include "attack/losses.h"
 #include "attack/objective.h"
+#include "attack/pgd.h"
+#include "attack/square.h"
 
 #define MOST_STEPS 1000000
 #define MOST_DRAWS 65536
+/* Enough to rank classes by their mean logits. */
+#define RANKING_DRAWS 64
 /* Buffers of a sub-batch take about this many bytes per component of an image, and may take this share of the memory
  * limit. */
-#define BYTES_PER_COMPONENT 32
+#define BYTES_PER_COMPONENT 64
 #define HOST_SHARE 8
 
 struct carso_attack_result {
@@ -36,6 +42,9 @@ void carso_attack_options_init(carso_attack_options *options, size_t size)
         .restarts = 1,
         .draws = 8,
         .eot = 1,
+        .norm = CARSO_NORM_LINF,
+        .queries = 5000,
+        .target_classes = 9,
     };
     cso_options_fill(options, size, &defaults, sizeof defaults);
 }
@@ -57,41 +66,101 @@ static carso_status check_size(const carso_context *context, const char *name, d
                     "carso_attack: %s is %g; a finite number, 0 or larger, is needed", name, value);
 }
 
-/* Draws are numbered in 32 bits: with more of them, some would be used twice. */
-static carso_status check_draws(const carso_context *context, const carso_attack_options *options)
+static int target_set_count(const carso_model *model, const carso_attack_options *options)
 {
-    const uint64_t steps = options->method == CARSO_ATTACK_PGD ? (uint64_t)options->steps : 1;
-    const uint64_t restarts = options->method == CARSO_ATTACK_PGD ? (uint64_t)options->restarts : 1;
+    const int others = model->classes - 1;
+    return options->method != CARSO_ATTACK_APGD_TARGETED ? 1
+           : options->target_classes < others            ? options->target_classes
+                                                         : others;
+}
+
+/* Draws are numbered in 32 bits: with more of them, some would be used twice. */
+static carso_status check_draws(const carso_model *model, const carso_attack_options *options)
+{
+    const bool searches = options->method >= CARSO_ATTACK_APGD, square = options->method == CARSO_ATTACK_SQUARE;
+    const uint64_t steps = options->method == CARSO_ATTACK_FGSM ? 1
+                           : square                             ? (uint64_t)options->queries
+                                                                : (uint64_t)options->steps;
+    const uint64_t evaluations = searches ? CSO_SEARCH_EVALUATIONS(steps) : steps + 1;
+    const uint64_t runs = options->method == CARSO_ATTACK_FGSM
+                              ? 1
+                              : (uint64_t)options->restarts * (uint64_t)target_set_count(model, options);
     uint64_t total;
-    if (!__builtin_mul_overflow((steps + 1) * (uint64_t)options->eot, restarts, &total) &&
+    /* One evaluation more, to rank the targets. */
+    if (!__builtin_mul_overflow(evaluations * (uint64_t)options->eot, runs, &total) &&
+        !__builtin_add_overflow(total, (uint64_t)1, &total) &&
         !__builtin_mul_overflow(total, (uint64_t)options->draws, &total) && total <= UINT32_MAX)
         return CARSO_OK;
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                    "carso_attack: %llu steps with %d evaluations of %d draws, %llu times, need more than the %lu "
+    return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
+                    "carso_attack: %llu %s with %d evaluations of %d draws, %llu times, need more than the %lu "
                     "draws that an image "
                     "has",
-                    (unsigned long long)steps, options->eot, options->draws, (unsigned long long)restarts,
-                    (unsigned long)UINT32_MAX);
+                    (unsigned long long)steps, square ? "queries" : "steps", options->eot, options->draws,
+                    (unsigned long long)runs, (unsigned long)UINT32_MAX);
+}
+
+static carso_status check_classes(const carso_model *model, const carso_attack_options *options)
+{
+    const bool targeted = options->targets || options->method == CARSO_ATTACK_APGD_TARGETED;
+    const int least = cso_loss_least_classes((carso_loss)options->loss, targeted);
+    if (model->classes >= least)
+        return CARSO_OK;
+    return cso_fail(model->context, CARSO_ERROR_UNSUPPORTED,
+                    "carso_attack: the %s DLR loss needs %d classes or more, and the model has %d; use a margin or a "
+                    "cross-entropy",
+                    targeted ? "targeted" : "untargeted", least, model->classes);
+}
+
+/* What the method reads; the rest may hold anything. */
+static carso_status check_method(const carso_context *context, const carso_attack_options *options)
+{
+    const bool pgd = options->method == CARSO_ATTACK_PGD, square = options->method == CARSO_ATTACK_SQUARE;
+    const bool targeted = options->method == CARSO_ATTACK_APGD_TARGETED;
+    carso_status status = CARSO_OK;
+    if (options->method == CARSO_ATTACK_FGSM && options->norm != CARSO_NORM_LINF)
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_attack: FGSM is an l-infinity attack; for the l2 norm use PGD");
+    if (options->method == CARSO_ATTACK_FGSM)
+        return CARSO_OK;
+    if ((status = check_range(context, "restarts", options->restarts, 1, MOST_STEPS)) != CARSO_OK)
+        return status;
+    if (square) {
+        status = check_range(context, "queries", options->queries, 1, MOST_STEPS);
+    } else {
+        status = check_range(context, "steps", options->steps, 0, MOST_STEPS);
+        if (status == CARSO_OK && pgd)
+            status = check_size(context, "step_size", options->step_size);
+        if (status == CARSO_OK && pgd)
+            status = check_size(context, "momentum", options->momentum);
+        if (status == CARSO_OK)
+            status = check_range(context, "random_start", options->random_start, 0, 1);
+    }
+    if (status == CARSO_OK && !pgd)
+        status = check_range(context, "early_stop", options->early_stop, 0, 1);
+    if (status == CARSO_OK && targeted)
+        status = check_range(context, "target_classes", options->target_classes, 1, MOST_STEPS);
+    if (status == CARSO_OK && targeted && options->targets)
+        status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                          "carso_attack: targets are given, and APGD_TARGETED chooses its own; use APGD");
+    return status;
 }
 
 static carso_status check_options(const carso_model *model, const carso_attack_options *options)
 {
     const carso_context *const context = model->context;
-    const bool defence = options->objective == CARSO_OBJECTIVE_DEFENCE, pgd = options->method == CARSO_ATTACK_PGD;
     carso_status status;
-    if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM, CARSO_ATTACK_PGD)) != CARSO_OK ||
+    if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM, CARSO_ATTACK_SQUARE)) !=
+            CARSO_OK ||
         (status = check_range(context, "objective", options->objective, CARSO_OBJECTIVE_CLASSIFIER,
                               CARSO_OBJECTIVE_DEFENCE)) != CARSO_OK ||
-        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY,
-                              CARSO_LOSS_CARSO_CROSS_ENTROPY)) != CARSO_OK ||
-        (status = check_size(context, "epsilon", options->epsilon)) != CARSO_OK)
+        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_DLR)) !=
+            CARSO_OK ||
+        (status = check_range(context, "norm", options->norm, CARSO_NORM_LINF, CARSO_NORM_L2)) != CARSO_OK ||
+        (status = check_size(context, "epsilon", options->epsilon)) != CARSO_OK ||
+        (status = check_method(context, options)) != CARSO_OK ||
+        (status = check_classes(model, options)) != CARSO_OK)
         return status;
-    if (pgd && ((status = check_range(context, "steps", options->steps, 0, MOST_STEPS)) != CARSO_OK ||
-                (status = check_size(context, "step_size", options->step_size)) != CARSO_OK ||
-                (status = check_range(context, "random_start", options->random_start, 0, 1)) != CARSO_OK ||
-                (status = check_range(context, "restarts", options->restarts, 1, MOST_STEPS)) != CARSO_OK))
-        return status;
-    if (!defence)
+    if (options->objective != CARSO_OBJECTIVE_DEFENCE)
         return CARSO_OK;
     if (!model->purifier)
         return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
@@ -100,7 +169,21 @@ static carso_status check_options(const carso_model *model, const carso_attack_o
     if ((status = check_range(context, "draws", options->draws, 1, MOST_DRAWS)) != CARSO_OK ||
         (status = check_range(context, "eot", options->eot, 1, MOST_STEPS)) != CARSO_OK)
         return status;
-    return check_draws(context, options);
+    return check_draws(model, options);
+}
+
+static carso_status check_targets(const cso_image_batch *batch, const int32_t *labels,
+                                  const carso_attack_options *options)
+{
+    for (int64_t i = 0; options->targets && i < batch->count; i++) {
+        const int32_t target = options->targets[i];
+        if (target < 0 || target >= batch->model->classes || target == labels[i])
+            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "carso_attack: target %lld is %d; a class from 0 to %d other than the label, which is %d, "
+                            "is needed",
+                            (long long)i, target, batch->model->classes - 1, labels[i]);
+    }
+    return CARSO_OK;
 }
 
 static carso_status allocate_result(const cso_image_batch *batch, carso_attack_result **out)
@@ -163,13 +246,154 @@ static int64_t sub_batch_size(const cso_image_batch *batch)
     return size < batch->count ? size : batch->count;
 }
 
+/* What a sub-batch is attacked with. Arrays hold as many images as the largest sub-batch. */
+typedef struct sub_attack {
+    const carso_attack_options *options;
+    const cso_objective *objective;
+    const cso_model_objective *settings;
+    float *original;
+    double *epsilon, *step_size;
+    int target_sets;
+    int32_t *targets;     /* APGD_TARGETED: [target_sets][count] */
+    double *logits;       /* APGD_TARGETED: [draws][count][classes] */
+    sub_progress outer;
+} sub_attack;
+
+static int ranking_draws(const carso_attack_options *options)
+{
+    return options->objective != CARSO_OBJECTIVE_DEFENCE ? 1
+           : options->draws < RANKING_DRAWS              ? options->draws
+                                                         : RANKING_DRAWS;
+}
+
+/* The most likely other classes of each image, by its mean logits. Logits that are not finite rank somehow: the attack
+ * meets them, and says so. */
+static carso_status rank_targets(const cso_image_batch *batch, const int32_t *labels, sub_attack *work, int64_t first,
+                                 int64_t count)
+{
+    const cso_model_objective *const settings = work->settings;
+    const bool defence = settings->kind == CARSO_OBJECTIVE_DEFENCE;
+    const int classes = batch->model->classes, draws = ranking_draws(work->options);
+    const cso_run run = {
+        .images = work->original,
+        .element = CSO_F32,
+        .count = count,
+        .draws = draws,
+        .seed = settings->seed,
+        .purpose = settings->purpose,
+        .image_index = batch->image_index + first,
+        .first_draw = UINT32_MAX - (uint32_t)draws, /* the attack itself counts from 0 */
+        .logits = work->logits,
+    };
+    const carso_status status =
+        defence ? cso_run_defence(batch->model, &run) : cso_run_classifier(batch->model, &run);
+    for (int64_t i = 0; i < count && status == CARSO_OK; i++) {
+        double *const sum = work->logits + i * classes; /* of draw 0 */
+        for (int d = 1; d < draws; d++)
+            for (int k = 0; k < classes; k++)
+                sum[k] += work->logits[(d * count + i) * classes + k];
+        for (int set = 0; set < work->target_sets; set++) {
+            int target = -1;
+            for (int k = 0; k < classes; k++) {
+                bool taken = k == labels[first + i];
+                for (int earlier = 0; earlier < set; earlier++)
+                    taken = taken || work->targets[earlier * count + i] == k;
+                if (!taken && (target < 0 || sum[k] > sum[target]))
+                    target = k;
+            }
+            work->targets[set * count + i] = target;
+        }
+    }
+    return status;
+}
+
+static carso_status run_search(const cso_image_batch *batch, const int32_t *labels, sub_attack *work, int64_t first,
+                               int64_t count, float *attacked, const cso_pgd_report *report)
+{
+    const carso_attack_options *const options = work->options;
+    const bool square = options->method == CARSO_ATTACK_SQUARE;
+    const bool targeted = options->method == CARSO_ATTACK_APGD_TARGETED;
+    if (targeted) {
+        const carso_status status = rank_targets(batch, labels, work, first, count);
+        if (status != CARSO_OK)
+            return status;
+    }
+    const cso_search search = {
+        .iterations = square ? options->queries : options->steps,
+        .channels = batch->model->channels,
+        .height = batch->model->height,
+        .width = batch->model->width,
+        .restarts = options->restarts,
+        .eot = options->objective == CARSO_OBJECTIVE_DEFENCE ? options->eot : 1,
+        .early_stop = options->early_stop == 1,
+        .random_start = options->random_start == 1,
+        .norm = (carso_norm)options->norm,
+        .epsilon = work->epsilon,
+        .seed = options->seed,
+        .purpose = CSO_PURPOSE_ATTACK_START,
+        .image_index = batch->image_index + first,
+        .targets = targeted ? work->targets : options->targets ? options->targets + first : NULL,
+        .target_sets = work->target_sets,
+        .judged_untargeted = targeted,
+        .unit = square ? "queries" : "steps",
+        .progress = options->progress ? forward_progress : NULL,
+        .progress_user = &work->outer,
+    };
+    return (square ? cso_square_run : cso_apgd_run)(work->objective, &search, work->original, labels + first, count,
+                                                    attacked, report);
+}
+
+static carso_status run_pgd(const cso_image_batch *batch, const int32_t *labels, sub_attack *work, int64_t first,
+                            int64_t count, float *attacked, const cso_pgd_report *report)
+{
+    const carso_attack_options *const options = work->options;
+    const cso_pgd pgd = {
+        .fgsm = options->method == CARSO_ATTACK_FGSM,
+        .steps = options->steps,
+        .restarts = options->restarts,
+        .eot = options->objective == CARSO_OBJECTIVE_DEFENCE ? options->eot : 1,
+        .random_start = options->random_start == 1,
+        .epsilon = work->epsilon,
+        .step_size = work->step_size,
+        .seed = options->seed,
+        .purpose = CSO_PURPOSE_ATTACK_START,
+        .image_index = batch->image_index + first,
+        .progress = options->progress ? forward_progress : NULL,
+        .progress_user = &work->outer,
+        .norm = (carso_norm)options->norm,
+        .momentum = options->method == CARSO_ATTACK_PGD ? options->momentum : 0.0,
+        .targets = options->targets ? options->targets + first : NULL,
+    };
+    return cso_pgd_run(work->objective, &pgd, work->original, labels + first, count, attacked, report);
+}
+
+static carso_status sub_attack_open(const cso_image_batch *batch, int64_t size, sub_attack *work)
+{
+    const carso_context *const context = batch->context;
+    const size_t images = (size_t)size;
+    work->original = cso_allocate_raw(context, images, batch->image_size * sizeof *work->original);
+    work->epsilon = cso_allocate_raw(context, images, sizeof *work->epsilon);
+    work->step_size = cso_allocate_raw(context, images, sizeof *work->step_size);
+    if (!work->original || !work->epsilon || !work->step_size)
+        return cso_fail_memory(context, "the attack");
+    for (size_t i = 0; i < images; i++) {
+        work->epsilon[i] = work->options->epsilon;
+        work->step_size[i] = work->options->step_size;
+    }
+    if (work->options->method != CARSO_ATTACK_APGD_TARGETED)
+        return CARSO_OK;
+    work->targets = cso_allocate_raw(context, images, (size_t)work->target_sets * sizeof *work->targets);
+    work->logits = cso_image_batch_allocate(batch, images, (size_t)ranking_draws(work->options),
+                                            (size_t)batch->model->classes, sizeof *work->logits);
+    return work->targets && work->logits ? CARSO_OK : cso_fail_memory(context, "the attack");
+}
+
 /* result->images holds the originals, and in the end the attacked images. */
 static carso_status run_attack(const cso_image_batch *batch, const int32_t *labels, const carso_attack_options *options,
                                carso_attack_result *result)
 {
     const carso_context *const context = batch->context;
     const int64_t size = sub_batch_size(batch);
-    const bool defence = options->objective == CARSO_OBJECTIVE_DEFENCE;
     cso_model_objective settings = {
         .model = batch->model,
         .kind = (carso_objective)options->objective,
@@ -177,59 +401,44 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
         .draws = options->draws,
         .seed = options->seed,
         .purpose = CSO_PURPOSE_ATTACK_LATENT,
+        .wants_target = options->targets != NULL,
     };
     const cso_objective objective = cso_model_objective_create(&settings);
-    sub_progress outer = {
-        .callback = options->progress,
-        .user = options->progress_user,
-        .total = (uint64_t)((batch->count + size - 1) / size),
+    sub_attack work = {
+        .options = options,
+        .objective = &objective,
+        .settings = &settings,
+        .target_sets = target_set_count(batch->model, options),
+        .outer = {.callback = options->progress,
+                  .user = options->progress_user,
+                  .total = (uint64_t)((batch->count + size - 1) / size)},
     };
-    float *const original = cso_allocate_raw(context, (size_t)size, batch->image_size * sizeof *original);
-    double *const epsilon = cso_allocate_raw(context, (size_t)size, sizeof *epsilon);
-    double *const step_size = cso_allocate_raw(context, (size_t)size, sizeof *step_size);
-    carso_status status = CARSO_OK;
     bool any_non_finite = false;
-    if (!original || !epsilon || !step_size) {
-        status = cso_fail_memory(context, "the attack");
+    carso_status status = sub_attack_open(batch, size, &work);
+    if (status != CARSO_OK)
         goto done;
-    }
-    for (int64_t i = 0; i < size; i++) {
-        epsilon[i] = options->epsilon;
-        step_size[i] = options->step_size;
-    }
 
     for (int64_t first = 0; first < batch->count; first += size) {
         const int64_t count = size < batch->count - first ? size : batch->count - first;
-        const cso_pgd pgd = {
-            .fgsm = options->method == CARSO_ATTACK_FGSM,
-            .steps = options->steps,
-            .restarts = options->restarts,
-            .eot = defence ? options->eot : 1,
-            .random_start = options->random_start == 1,
-            .epsilon = epsilon,
-            .step_size = step_size,
-            .seed = options->seed,
-            .purpose = CSO_PURPOSE_ATTACK_START,
-            .image_index = batch->image_index + first,
-            .progress = options->progress ? forward_progress : NULL,
-            .progress_user = &outer,
-        };
         const cso_pgd_report report = {result->first_loss + first, result->last_loss + first,
                                        result->non_finite + first, result->zero_gradient + first};
         float *const attacked = result->images + (size_t)first * batch->image_size;
-        memcpy(original, attacked, (size_t)count * batch->image_size * sizeof *original);
-        status = cso_pgd_run(&objective, &pgd, original, labels + first, count, attacked, &report);
+        memcpy(work.original, attacked, (size_t)count * batch->image_size * sizeof *work.original);
+        status = (options->method >= CARSO_ATTACK_APGD ? run_search : run_pgd)(batch, labels, &work, first, count,
+                                                                              attacked, &report);
         any_non_finite = any_non_finite || status == CARSO_ERROR_NON_FINITE;
         if (status != CARSO_OK && status != CARSO_ERROR_NON_FINITE)
             goto done;
-        outer.finished++;
+        work.outer.finished++;
     }
     status = any_non_finite ? report_non_finite(result, options->first_image) : CARSO_OK;
 
 done:
-    cso_release(context, step_size);
-    cso_release(context, epsilon);
-    cso_release(context, original);
+    cso_release(context, work.logits);
+    cso_release(context, work.targets);
+    cso_release(context, work.step_size);
+    cso_release(context, work.epsilon);
+    cso_release(context, work.original);
     return status;
 }
 
@@ -256,6 +465,8 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     status = cso_image_batch_open(model, images, options.first_image, "carso_attack", &batch);
     if (status == CARSO_OK)
         status = cso_image_batch_check_labels(&batch, labels, "carso_attack");
+    if (status == CARSO_OK)
+        status = check_targets(&batch, labels, &options);
     if (status == CARSO_OK)
         status = allocate_result(&batch, &result);
     if (status == CARSO_OK)

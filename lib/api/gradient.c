@@ -20,9 +20,15 @@ static carso_status check_options(const carso_model *model, const carso_gradient
     if (options->objective < CARSO_OBJECTIVE_CLASSIFIER || options->objective > CARSO_OBJECTIVE_DEFENCE)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: objective is %d, not in %d to %d",
                         options->objective, CARSO_OBJECTIVE_CLASSIFIER, CARSO_OBJECTIVE_DEFENCE);
-    if (options->loss < CARSO_LOSS_CROSS_ENTROPY || options->loss > CARSO_LOSS_CARSO_CROSS_ENTROPY)
+    if (options->loss < CARSO_LOSS_CROSS_ENTROPY || options->loss > CARSO_LOSS_CARSO_DLR)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: loss is %d, not in %d to %d",
-                        options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_CROSS_ENTROPY);
+                        options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_DLR);
+    const int least = cso_loss_least_classes((carso_loss)options->loss, false);
+    if (!options->logit_gradient && model->classes < least)
+        return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
+                        "carso_gradient: the DLR loss needs %d classes or more, and the model has %d; use a margin or "
+                        "a cross-entropy",
+                        least, model->classes);
     if (options->objective == CARSO_OBJECTIVE_DEFENCE && (options->draws < 1 || options->draws > MOST_DRAWS))
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: draws is %d, not in 1 to %d",
                         options->draws, MOST_DRAWS);

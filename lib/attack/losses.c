@@ -2,6 +2,7 @@
 #include "attack/losses.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "model/aggregation.h"
 
@@ -10,8 +11,9 @@ typedef struct image_logits {
     const double *logit;
     double *gradient; /* NULL: not wanted */
     int64_t row;
-    int draws, classes, label;
+    int draws, classes, label, target;  /* target: -1 where there is none */
     double *log_probability, *log_odds; /* [classes] */
+    double *score;                      /* [classes] */
     double *scratch;                    /* CSO_AGGREGATE_SCRATCH */
 } image_logits;
 
@@ -53,25 +55,132 @@ static double cross_entropy(const image_logits *image)
     return -image->log_probability[image->label];
 }
 
-static double margin(const image_logits *image)
+/* d loss / d score, of the few classes where it is not 0; a class may be there twice. */
+typedef struct class_slopes {
+    int count;
+    int class_index[5];
+    double value[5];
+} class_slopes;
+
+static void add_slope(class_slopes *slopes, int class_index, double value)
 {
-    double *const mean = image->scratch;
+    slopes->class_index[slopes->count] = class_index;
+    slopes->value[slopes->count++] = value;
+}
+
+static double score_margin(const image_logits *image, class_slopes *slopes)
+{
+    const double *const score = image->score;
+    int other = image->target;
+    if (other < 0) {
+        other = image->label == 0 ? 1 : 0;
+        for (int i = 0; i < image->classes; i++)
+            if (i != image->label && score[i] > score[other])
+                other = i;
+    }
+    add_slope(slopes, other, 1.0);
+    add_slope(slopes, image->label, -1.0);
+    return score[other] - score[image->label];
+}
+
+/* As in the authors' code: it keeps the ratio finite where the largest classes are equal. */
+#define DLR_GUARD 1e-12
+
+static double score_dlr(const image_logits *image, class_slopes *slopes)
+{
+    const double *const score = image->score;
+    const bool targeted = image->target >= 0;
+    int order[4] = {0};
+    for (int k = 0; k < (targeted ? 4 : 3); k++) {
+        order[k] = -1;
+        for (int i = 0; i < image->classes; i++) {
+            bool taken = false;
+            for (int j = 0; j < k; j++)
+                taken = taken || order[j] == i;
+            if (!taken && (order[k] < 0 || score[i] > score[order[k]]))
+                order[k] = i;
+        }
+    }
+    const int top = order[0], label = image->label;
+    const int other = targeted ? image->target : label == top ? order[1] : top;
+    const double third = targeted ? (score[order[2]] + score[order[3]]) / 2.0 : score[order[2]];
+    const double range = score[top] - third + DLR_GUARD, difference = score[other] - score[label];
+    const double square = range * range;
+    /* The terms of the largest are merged by hand: their difference would lose all digits where it leads by far. */
+    add_slope(slopes, label, label == top ? (third - score[other] - DLR_GUARD) / square : -1.0 / range);
+    add_slope(slopes, other, other == top ? (score[label] - third + DLR_GUARD) / square : 1.0 / range);
+    if (top != label && top != other)
+        add_slope(slopes, top, -difference / square);
+    add_slope(slopes, order[2], (targeted ? 0.5 : 1.0) * difference / square);
+    if (targeted)
+        add_slope(slopes, order[3], 0.5 * difference / square);
+    return difference / range;
+}
+
+typedef double (*score_loss)(const image_logits *image, class_slopes *slopes);
+
+static double of_mean_logits(const image_logits *image, score_loss loss)
+{
     for (int i = 0; i < image->classes; i++) {
         double sum = 0.0;
         for (int d = 0; d < image->draws; d++)
             sum += image->logit[d * image->row + i];
-        mean[i] = sum / image->draws;
+        image->score[i] = sum / image->draws;
     }
-    int other = image->label == 0 ? 1 : 0;
-    for (int i = 0; i < image->classes; i++)
-        if (i != image->label && mean[i] > mean[other])
-            other = i;
+    class_slopes slopes = {0};
+    const double value = loss(image, &slopes);
+    fill_gradient(image, 0.0);
+    for (int d = 0; image->gradient && d < image->draws; d++)
+        for (int k = 0; k < slopes.count; k++)
+            image->gradient[d * image->row + slopes.class_index[k]] += slopes.value[k] / image->draws;
+    return value;
+}
+
+/* d log P_i / d l_dj is w_di ([i = j] - p_dj), w_di = p_di / sum over draws of p_di. */
+static double of_log_mean_probability(const image_logits *image, score_loss loss)
+{
+    aggregate(image, CARSO_AGGREGATE_PROBABILITY);
+    memcpy(image->score, image->log_probability, (size_t)image->classes * sizeof *image->score);
+    class_slopes slopes = {0};
+    const double value = loss(image, &slopes);
     fill_gradient(image, 0.0);
     for (int d = 0; image->gradient && d < image->draws; d++) {
-        image->gradient[d * image->row + other] = 1.0 / image->draws;
-        image->gradient[d * image->row + image->label] = -1.0 / image->draws;
+        cso_aggregate(CARSO_AGGREGATE_LOGIT, image->logit + d * image->row, 1, 0, image->classes,
+                      image->log_probability, image->log_odds, image->scratch);
+        for (int k = 0; k < slopes.count; k++) {
+            const int i = slopes.class_index[k];
+            const double log_weight = image->log_probability[i] - image->score[i] - log((double)image->draws);
+            for (int j = 0; j < image->classes; j++) {
+                const double log_part = image->log_probability[j] - (i == j ? image->log_odds[j] : 0.0);
+                image->gradient[d * image->row + j] += (i == j ? 1.0 : -1.0) * slopes.value[k] *
+                                                       exp(log_weight + log_part);
+            }
+        }
     }
-    return mean[other] - mean[image->label];
+    return value;
+}
+
+/* Of the sums of exp, all divided by the largest exp, which a ratio of differences does not notice. */
+static double carso_dlr(const image_logits *image)
+{
+    double largest = -INFINITY;
+    for (int d = 0; d < image->draws; d++)
+        for (int i = 0; i < image->classes; i++)
+            largest = fmax(largest, image->logit[d * image->row + i]);
+    for (int i = 0; i < image->classes; i++) {
+        image->score[i] = 0.0;
+        for (int d = 0; d < image->draws; d++)
+            image->score[i] += exp(image->logit[d * image->row + i] - largest);
+    }
+    class_slopes slopes = {0};
+    const double value = score_dlr(image, &slopes);
+    fill_gradient(image, 0.0);
+    for (int d = 0; image->gradient && d < image->draws; d++)
+        for (int k = 0; k < slopes.count; k++) {
+            const int64_t at = d * image->row + slopes.class_index[k];
+            image->gradient[at] += slopes.value[k] * exp(image->logit[at] - largest);
+        }
+    return value;
 }
 
 static double probability_cross_entropy(const image_logits *image)
@@ -117,21 +226,77 @@ static double carso_cross_entropy(const image_logits *image)
     return -image->log_probability[image->label];
 }
 
-static double image_loss(const image_logits *image, carso_loss loss)
+static double untargeted_loss(const image_logits *image, carso_loss loss)
 {
     switch (loss) {
     case CARSO_LOSS_CROSS_ENTROPY:
         return cross_entropy(image);
-    case CARSO_LOSS_MARGIN:
-        return margin(image);
     case CARSO_LOSS_PROBABILITY_CROSS_ENTROPY:
         return probability_cross_entropy(image);
     case CARSO_LOSS_LOG_ODDS:
         return log_odds(image);
     case CARSO_LOSS_CARSO_CROSS_ENTROPY:
         return carso_cross_entropy(image);
+    default:
+        return NAN;
     }
-    return NAN;
+}
+
+static double image_loss(const image_logits *image, carso_loss loss)
+{
+    switch (loss) {
+    case CARSO_LOSS_MARGIN:
+        return of_mean_logits(image, score_margin);
+    case CARSO_LOSS_DLR:
+        return of_mean_logits(image, score_dlr);
+    case CARSO_LOSS_PROBABILITY_MARGIN:
+        return of_log_mean_probability(image, score_margin);
+    case CARSO_LOSS_PROBABILITY_DLR:
+        return of_log_mean_probability(image, score_dlr);
+    case CARSO_LOSS_CARSO_DLR:
+        return carso_dlr(image);
+    default:
+        break;
+    }
+    if (image->target < 0)
+        return untargeted_loss(image, loss);
+    image_logits towards = *image;
+    towards.label = image->target;
+    const double value = -untargeted_loss(&towards, loss);
+    for (int d = 0; image->gradient && d < image->draws; d++)
+        for (int i = 0; i < image->classes; i++)
+            image->gradient[d * image->row + i] = -image->gradient[d * image->row + i];
+    return value;
+}
+
+static carso_aggregation loss_aggregation(carso_loss loss)
+{
+    switch (loss) {
+    case CARSO_LOSS_PROBABILITY_CROSS_ENTROPY:
+    case CARSO_LOSS_PROBABILITY_MARGIN:
+    case CARSO_LOSS_PROBABILITY_DLR:
+        return CARSO_AGGREGATE_PROBABILITY;
+    case CARSO_LOSS_LOG_ODDS:
+    case CARSO_LOSS_CARSO_CROSS_ENTROPY:
+    case CARSO_LOSS_CARSO_DLR:
+        return CARSO_AGGREGATE_CARSO;
+    default:
+        return CARSO_AGGREGATE_LOGIT;
+    }
+}
+
+int cso_loss_least_classes(carso_loss loss, bool targeted)
+{
+    const bool dlr =
+        loss == CARSO_LOSS_DLR || loss == CARSO_LOSS_PROBABILITY_DLR || loss == CARSO_LOSS_CARSO_DLR;
+    return dlr ? (targeted ? 4 : 3) : 0;
+}
+
+static bool judged_wrong(const image_logits *image, const cso_loss_request *request)
+{
+    aggregate(image, loss_aggregation(request->loss));
+    const int predicted = cso_arg_max(image->log_odds, image->classes);
+    return request->wants_target && image->target >= 0 ? predicted == image->target : predicted != image->label;
 }
 
 carso_status cso_loss_function(void *user, int64_t first, int64_t count, int draws, int classes, const double *logits,
@@ -139,7 +304,7 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
 {
     const cso_loss_request *const request = user;
     double *const work =
-        cso_allocate_raw(request->context, 2 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
+        cso_allocate_raw(request->context, 3 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
     if (!work)
         return cso_fail_memory(request->context, "losses");
     for (int64_t i = 0; i < count; i++) {
@@ -150,15 +315,20 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
             .draws = draws,
             .classes = classes,
             .label = request->labels[first + i],
+            .target = request->targets ? request->targets[first + i] : -1,
             .log_probability = work,
             .log_odds = work + classes,
-            .scratch = work + 2 * (int64_t)classes,
+            .score = work + 2 * (int64_t)classes,
+            .scratch = work + 3 * (int64_t)classes,
         };
         double loss = NAN;
-        if (all_finite(&image))
+        const bool finite = all_finite(&image);
+        if (finite)
             loss = image_loss(&image, request->loss);
         else
             fill_gradient(&image, NAN);
+        if (request->wrong)
+            request->wrong[first + i] = finite && judged_wrong(&image, request);
         if (losses)
             losses[i] = loss;
     }

@@ -6,11 +6,23 @@
 #include "model/run.h"
 #include "carso/predict.h"
 
-/* user of cso_loss_function. labels is indexed by image of the call. */
+/* Classes that the loss needs, or 0 where any two will do. */
+int cso_loss_least_classes(carso_loss loss, bool targeted);
+
+/* user of cso_loss_function. Arrays are indexed by image of the call. */
 typedef struct cso_loss_request {
     carso_loss loss;
     const int32_t *labels;
     const carso_context *context;
+    /*
+     * NULL, or classes other than the label to raise: a cross-entropy becomes log P of the target, log-odds those of
+     * the target, a margin target against label, DLR (z_target - z_label) / (z_1 - (z_3 + z_4) / 2), z_k the k-th largest.
+     */
+    const int32_t *targets;
+    /* NULL, or out: 1 where the loss's own aggregation does not predict the label, or where wants_target, predicts the
+     * target. */
+    uint8_t *wrong;
+    bool wants_target;
 } cso_loss_request;
 
 /*

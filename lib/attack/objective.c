@@ -3,27 +3,32 @@
 
 #include "attack/losses.h"
 
-static carso_status evaluate_scaled(void *self, const float *images, int64_t count, const uint64_t *image_index,
-                                    uint32_t first_draw, const int32_t *labels, double *losses, float *gradient,
-                                    int32_t *exponent)
+static carso_status run_query(void *self, const cso_query *query)
 {
     const cso_model_objective *const settings = self;
-    cso_loss_request request = {.loss = settings->loss, .labels = labels, .context = settings->model->context};
+    cso_loss_request request = {
+        .loss = settings->loss,
+        .labels = query->labels,
+        .context = settings->model->context,
+        .targets = query->targets,
+        .wrong = query->wrong,
+        .wants_target = settings->wants_target,
+    };
     const bool defence = settings->kind == CARSO_OBJECTIVE_DEFENCE;
     const cso_run run = {
-        .images = images,
+        .images = query->images,
         .element = CSO_F32,
-        .count = count,
+        .count = query->count,
         .draws = defence ? settings->draws : 1,
         .seed = settings->seed,
         .purpose = settings->purpose,
-        .image_index = image_index,
-        .first_draw = first_draw,
+        .image_index = query->image_index,
+        .first_draw = query->first_draw,
         .function = cso_loss_function,
         .user = &request,
-        .losses = losses,
-        .gradient = gradient,
-        .gradient_exponent = exponent,
+        .losses = query->losses,
+        .gradient = query->gradient,
+        .gradient_exponent = query->exponent,
     };
     return defence ? cso_run_defence(settings->model, &run) : cso_run_classifier(settings->model, &run);
 }
@@ -31,7 +36,14 @@ static carso_status evaluate_scaled(void *self, const float *images, int64_t cou
 static carso_status evaluate(void *self, const float *images, int64_t count, const uint64_t *image_index,
                              uint32_t first_draw, const int32_t *labels, double *losses, float *gradient)
 {
-    return evaluate_scaled(self, images, count, image_index, first_draw, labels, losses, gradient, NULL);
+    const cso_query query = {.images = images,
+                             .count = count,
+                             .image_index = image_index,
+                             .first_draw = first_draw,
+                             .labels = labels,
+                             .losses = losses,
+                             .gradient = gradient};
+    return run_query(self, &query);
 }
 
 cso_objective cso_model_objective_create(cso_model_objective *settings)
@@ -40,7 +52,7 @@ cso_objective cso_model_objective_create(cso_model_objective *settings)
     return (cso_objective){
         .self = settings,
         .evaluate = evaluate,
-        .evaluate_scaled = evaluate_scaled,
+        .query = run_query,
         .image_size = (int64_t)model->channels * model->height * model->width,
         .draws = settings->kind == CARSO_OBJECTIVE_DEFENCE ? (uint32_t)settings->draws : 0,
         .context = model->context,

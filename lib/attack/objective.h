@@ -3,7 +3,8 @@
 #ifndef CSO_ATTACK_OBJECTIVE_H
 #define CSO_ATTACK_OBJECTIVE_H
 
-#include "attack/pgd.h"
+#include "attack/query.h"
+#include "carso/predict.h"
 
 typedef struct cso_model_objective {
     carso_model *model; /* borrowed */
@@ -12,6 +13,7 @@ typedef struct cso_model_objective {
     int draws; /* DEFENCE */
     uint64_t seed;
     cso_purpose purpose; /* of the latents: CSO_PURPOSE_ATTACK_LATENT but for the trainers' own */
+    bool wants_target;   /* wrong is: predicts the target, where there is one */
 } cso_model_objective;
 
 /* settings must outlive the result. */

@@ -2,12 +2,15 @@
 /*
  * FGSM: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", 2015.
  * PGD: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to adversarial attacks", 2018.
+ * Momentum: Dong, Liao, Pang, Su, Zhu, Hu, Li, "Boosting adversarial attacks with momentum", 2018.
  * EoT: Athalye, Engstrom, Ilyas, Kwok, "Synthesizing robust adversarial examples", 2018.
  */
 #include "attack/pgd.h"
 
 #include <math.h>
 #include <string.h>
+
+#include "attack/ball.h"
 
 typedef struct attack {
     const cso_objective *objective;
@@ -24,6 +27,8 @@ typedef struct attack {
     double *loss;      /* at current, mean over eot */
     double *part_loss; /* of one evaluation */
     float *gradient;
+    double *wanted;   /* [size] */
+    double *velocity; /* NULL: no momentum */
     double *sum; /* of gradients, where eot > 1, divided by 2^sum_exponent */
     int32_t *exponent, *sum_exponent;
     uint8_t *stopped;    /* in this restart */
@@ -40,7 +45,8 @@ static void attack_close(attack *work)
     void *const memory[] = {work->current,      work->kept,      work->kept_loss,  work->loss,
                             work->part_loss,    work->gradient,  work->sum,        work->exponent,
                             work->sum_exponent, work->stopped,   work->bad,        work->non_finite,
-                            work->first_loss,   work->best_loss, work->zero_count, work->component_count};
+                            work->first_loss,   work->best_loss, work->zero_count, work->component_count,
+                            work->wanted,       work->velocity};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         cso_release(context, memory[i]);
 }
@@ -53,6 +59,9 @@ static carso_status attack_open(attack *work)
     work->kept = cso_allocate(context, count, size * sizeof(float));
     work->gradient = cso_allocate(context, count, size * sizeof(float));
     work->sum = cso_allocate(context, work->eot > 1 ? count : 0, size * sizeof(double));
+    work->wanted = cso_allocate(context, size, sizeof(double));
+    if (work->pgd->momentum > 0.0)
+        work->velocity = cso_allocate(context, count, size * sizeof(double));
     work->kept_loss = cso_allocate(context, count, sizeof(double));
     work->loss = cso_allocate(context, count, sizeof(double));
     work->part_loss = cso_allocate(context, count, sizeof(double));
@@ -65,6 +74,8 @@ static carso_status attack_open(attack *work)
     work->non_finite = cso_allocate(context, count, 1);
     work->zero_count = cso_allocate(context, count, sizeof(uint64_t));
     work->component_count = cso_allocate(context, count, sizeof(uint64_t));
+    if (!work->wanted || (work->pgd->momentum > 0.0 && !work->velocity))
+        return cso_fail_memory(context, "attack points");
     if (!work->current || !work->kept || !work->gradient || !work->sum || !work->kept_loss || !work->loss ||
         !work->part_loss || !work->first_loss || !work->best_loss || !work->exponent || !work->sum_exponent ||
         !work->stopped || !work->bad || !work->non_finite || !work->zero_count || !work->component_count)
@@ -74,16 +85,6 @@ static carso_status attack_open(attack *work)
     return CARSO_OK;
 }
 
-/* The float nearest to wanted that lies in [0, 1] and no further than epsilon from original, after rounding as well. */
-static float project(double wanted, float original, double epsilon)
-{
-    const double low = fmax(0.0, (double)original - epsilon), high = fmin(1.0, (double)original + epsilon);
-    float point = (float)fmin(fmax(wanted, low), high);
-    while (fabs((double)point - (double)original) > epsilon || (double)fabsf(point - original) > epsilon)
-        point = nextafterf(point, original);
-    return point;
-}
-
 static void random_start(attack *work, int restart)
 {
     const cso_pgd *const pgd = work->pgd;
@@ -91,10 +92,7 @@ static void random_start(attack *work, int restart)
         float *const point = work->current + (size_t)i * work->size;
         const float *const original = work->original + (size_t)i * work->size;
         const cso_random stream = {pgd->seed, pgd->purpose, pgd->image_index[i], (uint32_t)restart};
-        cso_random_uniform(&stream, 0, work->size, point);
-        for (size_t j = 0; j < work->size; j++)
-            point[j] = project((double)original[j] + (2.0 * (double)point[j] - 1.0) * pgd->epsilon[i], original[j],
-                               pgd->epsilon[i]);
+        cso_ball_random(pgd->norm, &stream, original, pgd->epsilon[i], work->size, point, work->wanted);
     }
 }
 
@@ -117,35 +115,23 @@ static bool gradient_finite(const float *gradient, size_t size)
     return true;
 }
 
-/* sum * 2^sum_exponent += gradient * 2^exponent */
-static void add_scaled(double *sum, int32_t *sum_exponent, const float *gradient, int32_t exponent, size_t size)
-{
-    double sum_factor = 1.0, factor = 1.0;
-    if (exponent > *sum_exponent) {
-        sum_factor = ldexp(1.0, *sum_exponent - exponent);
-        *sum_exponent = exponent;
-    } else {
-        factor = ldexp(1.0, exponent - *sum_exponent);
-    }
-    for (size_t j = 0; j < size; j++)
-        sum[j] = sum[j] * sum_factor + factor * (double)gradient[j];
-}
-
 /* One evaluation with fresh draws: loss, bad, and the gradient or, where eot > 1, its share of sum. */
 static carso_status evaluate_once(attack *work, bool with_gradient, int repeat)
 {
     const cso_objective *const objective = work->objective;
     const cso_pgd *const pgd = work->pgd;
-    carso_status status;
-    if (with_gradient && objective->evaluate_scaled) {
-        status =
-            objective->evaluate_scaled(objective->self, work->current, work->count, pgd->image_index, work->next_draw,
-                                       work->labels, work->part_loss, work->gradient, work->exponent);
-    } else {
-        memset(work->exponent, 0, (size_t)work->count * sizeof *work->exponent);
-        status = objective->evaluate(objective->self, work->current, work->count, pgd->image_index, work->next_draw,
-                                     work->labels, work->part_loss, with_gradient ? work->gradient : NULL);
-    }
+    const cso_query query = {
+        .images = work->current,
+        .count = work->count,
+        .image_index = pgd->image_index,
+        .first_draw = work->next_draw,
+        .labels = work->labels,
+        .targets = pgd->targets,
+        .losses = work->part_loss,
+        .gradient = with_gradient ? work->gradient : NULL,
+        .exponent = with_gradient ? work->exponent : NULL,
+    };
+    const carso_status status = cso_objective_query(objective, &query);
     if (status != CARSO_OK)
         return status;
     work->next_draw += objective->draws;
@@ -158,7 +144,7 @@ static carso_status evaluate_once(attack *work, bool with_gradient, int repeat)
         } else if (with_gradient && work->eot > 1) {
             if (repeat == 0)
                 work->sum_exponent[i] = work->exponent[i];
-            add_scaled(work->sum + (size_t)i * work->size, &work->sum_exponent[i], gradient, work->exponent[i],
+            cso_gradient_add(work->sum + (size_t)i * work->size, &work->sum_exponent[i], gradient, work->exponent[i],
                        work->size);
         }
     }
@@ -202,25 +188,41 @@ static carso_status evaluate(attack *work, bool with_gradient, int restart, int 
     return CARSO_OK;
 }
 
-/* x += step * sign(gradient), projected; the sign of 0 is 0. */
+/* direction: the image's gradient or, with momentum, the decaying sum of them, each divided by its sum of sizes. */
+static void find_direction(attack *work, int64_t i, double *direction)
+{
+    const size_t start = (size_t)i * work->size;
+    double whole = 0.0;
+    for (size_t j = 0; j < work->size; j++) {
+        direction[j] = work->eot > 1 ? work->sum[start + j] : (double)work->gradient[start + j];
+        work->zero_count[i] += direction[j] == 0.0;
+        whole += fabs(direction[j]);
+    }
+    work->component_count[i] += work->size;
+    if (!work->velocity)
+        return;
+    double *const velocity = work->velocity + start;
+    for (size_t j = 0; j < work->size; j++) {
+        velocity[j] = work->pgd->momentum * velocity[j] + (whole > 0.0 ? direction[j] / whole : 0.0);
+        direction[j] = velocity[j];
+    }
+}
+
+/* x += step * direction, projected; the sign of 0 is 0. */
 static void move(attack *work)
 {
     const cso_pgd *const pgd = work->pgd;
+    double *const wanted = work->wanted;
     for (int64_t i = 0; i < work->count; i++) {
         if (work->stopped[i])
             continue;
-        const size_t start = (size_t)i * work->size;
+        float *const current = work->current + (size_t)i * work->size;
         const double epsilon = pgd->epsilon[i], step = pgd->fgsm ? epsilon : pgd->step_size[i];
-        for (size_t j = start; j < start + work->size; j++) {
-            const double slope = work->eot > 1 ? work->sum[j] : (double)work->gradient[j];
-            if (slope == 0.0) {
-                work->zero_count[i]++;
-                continue;
-            }
-            work->current[j] =
-                project((double)work->current[j] + (slope > 0.0 ? step : -step), work->original[j], epsilon);
-        }
-        work->component_count[i] += work->size;
+        find_direction(work, i, wanted);
+        cso_ball_direction(pgd->norm, wanted, work->size, wanted);
+        for (size_t j = 0; j < work->size; j++)
+            wanted[j] = (double)current[j] + step * wanted[j];
+        cso_ball_project(pgd->norm, wanted, work->original + (size_t)i * work->size, epsilon, work->size, current);
     }
 }
 
@@ -229,6 +231,8 @@ static carso_status run_restart(attack *work, int restart)
     memcpy(work->current, work->original, (size_t)work->count * work->size * sizeof *work->current);
     memcpy(work->kept, work->original, (size_t)work->count * work->size * sizeof *work->kept);
     memset(work->stopped, 0, (size_t)work->count);
+    if (work->velocity)
+        memset(work->velocity, 0, (size_t)work->count * work->size * sizeof *work->velocity);
     for (int64_t i = 0; i < work->count; i++)
         work->kept_loss[i] = NAN;
     if (work->pgd->random_start && !work->pgd->fgsm)

@@ -3,24 +3,8 @@
 #ifndef CSO_ATTACK_PGD_H
 #define CSO_ATTACK_PGD_H
 
+#include "attack/query.h"
 #include "carso/attack.h"
-#include "model/run.h"
-
-/* What is attacked: evaluates the loss and its gradient at images [count][C][H][W] float, given per-image keys; step
- * and repeat select fresh draws. gradient may be NULL. */
-typedef struct cso_objective {
-    void *self;
-    carso_status (*evaluate)(void *self, const float *images, int64_t count, const uint64_t *image_index,
-                             uint32_t first_draw, const int32_t *labels, double *losses, float *gradient);
-    int64_t image_size; /* C * H * W */
-    uint32_t draws;     /* consumed by one evaluation */
-    const carso_context *context;
-    /* NULL, or used in place of evaluate where a gradient is wanted: the gradient of image i is gradient *
-     * 2^exponent[i], so that no loss is too steep or too flat for float. */
-    carso_status (*evaluate_scaled)(void *self, const float *images, int64_t count, const uint64_t *image_index,
-                                    uint32_t first_draw, const int32_t *labels, double *losses, float *gradient,
-                                    int32_t *exponent);
-} cso_objective;
 
 typedef struct cso_pgd {
     bool fgsm; /* one step of epsilon from the original; steps, step_size, restarts, random_start are not read */
@@ -34,6 +18,9 @@ typedef struct cso_pgd {
     const uint64_t *image_index;
     carso_progress_callback progress;
     void *progress_user;
+    carso_norm norm;        /* L2: steps along the gradient over its length; not with fgsm */
+    double momentum;        /* g = momentum * g + gradient / |gradient|_1 takes the gradient's place; 0: none */
+    const int32_t *targets; /* [count], or NULL */
 } cso_pgd;
 
 /*

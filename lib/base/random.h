@@ -19,7 +19,8 @@ typedef enum cso_purpose {
     CSO_PURPOSE_TRAINING_LATENT = 6,
     CSO_PURPOSE_TRAINING_ATTACK = 7,
     CSO_PURPOSE_TRAINING_ASSIGNMENT = 8,
-    CSO_PURPOSE_ATTACK_LATENT = 9 /* z of a draw that an attack consumes: never one that scoring uses */
+    CSO_PURPOSE_ATTACK_LATENT = 9, /* z of a draw that an attack consumes: never one that scoring uses */
+    CSO_PURPOSE_ATTACK_SEARCH = 10 /* what a random search proposes */
 } cso_purpose;
 
 typedef struct cso_random {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "attack/objective.h"
+#include "attack/pgd.h"
 #include "base/random.h"
 #include "train/batch.h"
 #include "train/optimisers.h"

@@ -24,7 +24,9 @@ NUMBERS = {
              "--eot": ("0", "10001"), "--draws": ("0", "65537"), "--repeats": ("0", "10001")},
     "predict": {**COMMON, **SAMPLES, "--draws": ("0", "65537")},
     "purify": {**COMMON, **SAMPLES, "--draws": ("0", "65537")},
-    "attack": {**COMMON, **SAMPLES, **EPSILON, "--steps": ("-1", "1000001"), "--step-size": ("-0.001", "1.001"),
+    "attack": {**COMMON, **SAMPLES, "--epsilon": ("-0.001", "1000.1"), "--steps": ("-1", "1000001"),
+               "--step-size": ("-0.001", "1000.1"), "--momentum": ("-0.1", "1000.1"), "--queries": ("0", "1000001"),
+               "--target-classes": ("0", "1000001"),
                "--restarts": ("0", "100001"), "--draws": ("0", "65537"), "--eot": ("0", "100001"), "--repeats": ("0", "100001")},
     "bench": {**COMMON, "--batch": ("0", "65537"), "--draws": ("0", "65537"), "--train-batch": ("3", "65537"),
               "--repeats": ("0", "10001")},
@@ -47,7 +49,7 @@ NUMBERS = {
               "--free-bits": ("-1", "1000001"), "--lookahead-steps": ("0", "1000001"), "--lookahead-rate": ("-0.1", "1.1")},
 }
 NOT_NUMBERS = {"--backend", "--split", "--output", "--folder", "--checkpoint", "--model", "--images", "--method", "--objective",
-               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation"}
+               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation", "--norm"}
 OPTION = re.compile(r"^  (?:-(\w), |    )--([\w-]+)( \S+)?$", re.MULTILINE)
 
 

@@ -292,7 +292,7 @@ class Pictures(TrainedTest):
         for objective in ("classifier", "defence"):
             report = self.run_json("attack", self.model, self.data, "-n", "4", "-O", objective, "--steps", "2", "-N", "2", "-k", "2",
                                    "-e", "8/255", "-M", "2", "-o", "a.png", "-f", "attacked", "-t", "1")
-            self.assertLessEqual({"method", "objective", "loss", "epsilon", "steps", "eot", "seed", "count", "attack", "picture"},
+            self.assertLessEqual({"method", "objective", "loss", "norm", "epsilon", "queries", "steps", "eot", "seed", "count", "attack", "picture"},
                                  set(report))
             self.assertEqual((report["count"], report["objective"]), (4, objective))
             self.assertAlmostEqual(report["epsilon"], 8 / 255)
@@ -303,7 +303,9 @@ class Pictures(TrainedTest):
             self.assertEqual(sorted(os.listdir(self.path("attacked"))), ["0.png", "1.png", "2.png", "3.png"])
 
     def test_attack_raises_the_loss(self):
-        for extra in (["-m", "fgsm"], ["--steps", "3"], ["--steps", "3", "-l", "margin", "-R", "2"]):
+        for extra in (["-m", "fgsm"], ["--steps", "3"], ["--steps", "3", "-l", "margin", "-R", "2"],
+                      ["-m", "apgd", "--steps", "5", "-l", "dlr"], ["-m", "apgd-targeted", "--steps", "3", "--target-classes", "2"],
+                      ["-m", "square", "--queries", "100"], ["--steps", "3", "--norm", "l2", "--momentum", "0.5"]):
             report = self.run_json("attack", self.classifier, self.data, "-e", "0.1", "-n", "8", *extra)
             self.assertGreater(report["attack"]["last_loss"], report["attack"]["first_loss"])
             self.assertNotIn("defence_clean", report)

@@ -71,6 +71,29 @@ class Attacks(unittest.TestCase):
         self.assertEqual(result.last_loss.shape, (3,))
         self.assertTrue(numpy.array_equal(result.images, self.model.attack(self.images, [0, 1, 2], **options).images))
 
+    def test_methods_norms_and_targets(self):
+        clean = self.images / 255.0
+        for method in ("pgd", "apgd", "apgd_targeted", "square"):
+            for norm in carso.Norm:
+                with self.subTest(method=method, norm=norm):
+                    result = self.model.attack(
+                        self.images, [0, 1, 2], method=method, norm=norm, loss="dlr", epsilon=0.5, steps=5, queries=30,
+                        momentum=0.5, target_classes=2, early_stop=False, step_size=0.2,
+                    )
+                    change = (result.images - clean).reshape(3, -1)
+                    order = numpy.inf if norm == carso.Norm.LINF else 2
+                    size = numpy.linalg.norm(change, ord=order, axis=1)
+                    self.assertLessEqual(size.max(), 0.5 + 1e-5)
+                    self.assertTrue((result.last_loss >= result.first_loss).all())
+        targets = [1, 2, 3]
+        result = self.model.attack(self.images, [0, 1, 2], method="apgd", targets=targets, steps=5, epsilon=0.1)
+        before = self.model.gradient(self.images, targets).losses
+        self.assertTrue((self.model.gradient(result.images, targets).losses < before).all())
+        with self.assertRaises(carso.InvalidArgumentError):
+            self.model.attack(self.images, [0, 1, 2], targets=[0, 2, 3])
+        with self.assertRaises(ValueError):
+            self.model.attack(self.images, [0, 1, 2], targets=[1, 2])
+
     def test_report_progress(self):
         calls = []
         self.model.attack(self.images, [0, 1, 2], steps=4, progress=lambda *state: calls.append(state))

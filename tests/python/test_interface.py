@@ -24,6 +24,7 @@ SCALARS = {
     "void *": ctypes.c_void_p,
     "const void *": ctypes.c_void_p,
     "const double *": ctypes.c_void_p,
+    "const int32_t *": ctypes.c_void_p,
     "const char *const *": ctypes.POINTER(ctypes.c_char_p),
     "carso_log_callback": _structs.LogCallback,
     "carso_progress_callback": _structs.ProgressCallback,

@@ -68,7 +68,7 @@ static void check_bounds(void)
 START_TEST(raises_every_loss_of_both_objectives)
 {
     for (int objective = 0; objective < 2; objective++)
-        for (int loss = 0; loss < 5; loss++) {
+        for (int loss = 0; loss <= CARSO_LOSS_CARSO_DLR; loss++) {
             options.objective = objective;
             options.loss = loss;
             again(CARSO_OK);
@@ -184,11 +184,13 @@ END_TEST
 START_TEST(epsilon_0_returns_the_images)
 {
     options.epsilon = 0;
-    for (int method = 0; method < 2; method++) {
+    options.queries = 20;
+    for (int method = 0; method <= CARSO_ATTACK_SQUARE; method++) {
         options.method = method;
         again(CARSO_OK);
         ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
     }
+    options.method = CARSO_ATTACK_PGD;
     options.steps = 0;
     options.random_start = 0;
     options.epsilon = 0.1;
@@ -216,7 +218,213 @@ START_TEST(bad_numbers)
         options.step_size = bad[k];
         refused(CARSO_ERROR_INVALID_ARGUMENT, "step_size is ", text[k]);
         options.step_size = 0.1;
+        options.momentum = bad[k];
+        refused(CARSO_ERROR_INVALID_ARGUMENT, "momentum is ", text[k]);
+        options.momentum = 0;
     }
+}
+END_TEST
+
+START_TEST(bad_options_of_the_other_methods)
+{
+    const int32_t targets[COUNT] = {1, 2, 0}, outside[COUNT] = {1, 0, 4};
+    options.early_stop = 2; /* which PGD does not read */
+    again(CARSO_OK);
+    options.method = CARSO_ATTACK_APGD;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "early_stop is 2", "0 to 1");
+    options.early_stop = 0;
+    options.steps = -1;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "steps is -1", "carso_attack");
+    options.method = CARSO_ATTACK_SQUARE;
+    options.queries = 0;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "queries is 0", "1 to 1000000");
+    options.queries = 10;
+    again(CARSO_OK);
+    options.steps = 4;
+    options.method = CARSO_ATTACK_APGD_TARGETED;
+    options.target_classes = 0;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "target_classes is 0", "carso_attack");
+    options.target_classes = 9;
+    options.targets = targets;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "APGD_TARGETED", "use APGD");
+    options.method = CARSO_ATTACK_PGD;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "target 1 is 2", "other than the label");
+    options.targets = outside;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "target 2 is 4", "0 to 3");
+    options.targets = NULL;
+    options.norm = CARSO_NORM_L2;
+    options.method = CARSO_ATTACK_FGSM;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "FGSM", "use PGD");
+    options.norm = CARSO_NORM_LINF;
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    options.method = CARSO_ATTACK_SQUARE;
+    options.queries = 1000000;
+    options.draws = 65536;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "1000000 queries", "4294967295 draws");
+}
+END_TEST
+
+static carso_model *few_classes(int classes)
+{
+    carso_model_options how;
+    carso_model *few = NULL;
+    carso_model_options_init(&how, sizeof how);
+    how.channels = 1;
+    how.image_height = how.image_width = 28;
+    how.classes = classes;
+    ck_assert_int_eq(carso_model_create(context, &how, &few), CARSO_OK);
+    return few;
+}
+
+START_TEST(too_few_classes_for_dlr)
+{
+    static const int32_t low[COUNT] = {0, 1, 0}, targets[COUNT] = {1, 0, 1};
+    static float gradient[ALL];
+    carso_model *const with = model;
+    carso_gradient_options how;
+    carso_gradient_options_init(&how, sizeof how);
+    for (int classes = 2; classes <= 4; classes++) {
+        model = few_classes(classes);
+        for (int loss = 0; loss <= CARSO_LOSS_CARSO_DLR; loss++) {
+            const bool dlr =
+                loss == CARSO_LOSS_DLR || loss == CARSO_LOSS_PROBABILITY_DLR || loss == CARSO_LOSS_CARSO_DLR;
+            options.method = CARSO_ATTACK_PGD;
+            options.steps = 1;
+            options.loss = how.loss = loss;
+            for (int targeted = 0; targeted < 3; targeted++) {
+                carso_attack_result *out = NULL;
+                options.targets = targeted == 1 ? targets : NULL;
+                options.method = targeted == 2 ? CARSO_ATTACK_APGD_TARGETED : CARSO_ATTACK_PGD;
+                const bool enough = !dlr || classes >= (targeted ? 4 : 3);
+                ck_assert_int_eq(carso_attack(model, &images, low, &options, &out),
+                                 enough ? CARSO_OK : CARSO_ERROR_UNSUPPORTED);
+                if (!enough)
+                    check_message(targeted ? "the targeted DLR loss needs 4 classes" : "DLR loss needs 3 classes",
+                                  classes == 2 ? "the model has 2" : "the model has 3");
+                carso_attack_result_destroy(out);
+            }
+            ck_assert_int_eq(carso_gradient(model, &images, low, &how, gradient, NULL, NULL),
+                             dlr && classes < 3 ? CARSO_ERROR_UNSUPPORTED : CARSO_OK);
+        }
+        carso_model_destroy(model);
+    }
+    model = with;
+}
+END_TEST
+
+static bool within_l2(void)
+{
+    const float *const attacked = carso_attack_result_images(result);
+    for (int i = 0; i < COUNT; i++) {
+        double sum = 0;
+        for (int k = i * SMALL_IMAGE; k < (i + 1) * SMALL_IMAGE; k++) {
+            sum += ((double)attacked[k] - (double)pixels[k]) * ((double)attacked[k] - (double)pixels[k]);
+            if (attacked[k] < 0 || attacked[k] > 1)
+                return false;
+        }
+        if (sqrt(sum) > options.epsilon)
+            return false;
+    }
+    return true;
+}
+
+START_TEST(every_method_in_every_norm)
+{
+    options.loss = CARSO_LOSS_DLR;
+    options.queries = 30;
+    options.steps = 5;
+    for (int objective = 0; objective < 2; objective++)
+        for (int method = CARSO_ATTACK_PGD; method <= CARSO_ATTACK_SQUARE; method++)
+            for (int norm = 0; norm < 2; norm++) {
+                options.objective = objective;
+                options.method = method;
+                options.norm = norm;
+                options.epsilon = norm ? 1.0 : 0.1;
+                options.step_size = norm ? 0.3 : 0.03;
+                options.momentum = 0.5;
+                again(CARSO_OK);
+                if (norm)
+                    ck_assert(within_l2());
+                else
+                    check_bounds();
+                for (int i = 0; i < COUNT; i++) {
+                    const double first = carso_attack_result_first_loss(result)[i],
+                                 last = carso_attack_result_last_loss(result)[i];
+                    ck_assert_msg(last >= first, "objective %d, method %d, norm %d, image %d: %g to %g", objective,
+                                  method, norm, i, first, last);
+                    ck_assert_int_eq(carso_attack_result_non_finite(result)[i], 0);
+                }
+            }
+}
+END_TEST
+
+/* A target's log probability rises, whatever becomes of the label's. */
+START_TEST(targeted_attacks_favour_their_target)
+{
+    static const int32_t targets[COUNT] = {3, 1, 0};
+    static float gradient[ALL];
+    double before[COUNT], after[COUNT];
+    options.targets = targets;
+    ck_assert_int_eq(carso_gradient(model, &images, targets, NULL, gradient, before, NULL), CARSO_OK);
+    for (int method = CARSO_ATTACK_FGSM; method <= CARSO_ATTACK_APGD; method++) {
+        options.method = method;
+        again(CARSO_OK);
+        const carso_images attacked = describe_images(carso_attack_result_images(result), COUNT);
+        ck_assert_int_eq(carso_gradient(model, &attacked, targets, NULL, gradient, after, NULL), CARSO_OK);
+        for (int i = 0; i < COUNT; i++) {
+            ck_assert_double_lt(after[i], before[i]); /* cross-entropy of the target */
+            ck_assert_double_eq_tol(carso_attack_result_last_loss(result)[i], -after[i], 1e-5);
+        }
+    }
+}
+END_TEST
+
+/* Of a model of four classes, all three others; fewer targets leave a loss that is no larger. */
+START_TEST(more_targets_are_no_weaker)
+{
+    double last[COUNT];
+    options.method = CARSO_ATTACK_APGD_TARGETED;
+    options.loss = CARSO_LOSS_DLR;
+    options.target_classes = 1;
+    again(CARSO_OK);
+    memcpy(last, carso_attack_result_last_loss(result), sizeof last);
+    options.target_classes = 9;
+    again(CARSO_OK);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_double_ge(carso_attack_result_last_loss(result)[i], last[i]);
+}
+END_TEST
+
+START_TEST(early_stop_leaves_wrong_images_alone)
+{
+    carso_prediction *prediction = NULL;
+    ck_assert_int_eq(carso_predict(model, &images, NULL, &prediction), CARSO_OK);
+    int32_t wrong[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        wrong[i] = (carso_prediction_labels(prediction)[i] + 1) % 4;
+    carso_prediction_destroy(prediction);
+    options.early_stop = 1;
+    options.queries = 20;
+    for (int method = CARSO_ATTACK_APGD; method <= CARSO_ATTACK_SQUARE; method++) {
+        options.method = method;
+        carso_attack_result_destroy(result);
+        ck_assert_int_eq(carso_attack(model, &images, wrong, &options, &result), CARSO_OK);
+        ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
+    }
+}
+END_TEST
+
+/* What an application built against the options before they grew says: it gets what it got. */
+START_TEST(shorter_options_are_those_of_before)
+{
+    static float whole[ALL];
+    again(CARSO_OK);
+    memcpy(whole, carso_attack_result_images(result), sizeof whole);
+    memset((unsigned char *)&options + offsetof(carso_attack_options, norm), 0xa5,
+           sizeof options - offsetof(carso_attack_options, norm));
+    options.struct_size = offsetof(carso_attack_options, norm);
+    again(CARSO_OK);
+    ck_assert_mem_eq(whole, carso_attack_result_images(result), sizeof whole);
 }
 END_TEST
 
@@ -227,9 +435,12 @@ START_TEST(bad_options)
         int32_t value;
         const char *text;
     } const bad[] = {
-        {&options.method, 2, "method is 2"},
+        {&options.method, 5, "method is 5"},
         {&options.objective, 2, "objective is 2"},
         {&options.loss, -1, "loss is -1"},
+        {&options.loss, 9, "loss is 9"},
+        {&options.norm, 2, "norm is 2"},
+        {&options.norm, -1, "norm is -1"},
         {&options.steps, -1, "steps is -1"},
         {&options.steps, 1000001, "steps is 1000001"},
         {&options.random_start, 2, "random_start is 2"},
@@ -354,6 +565,8 @@ START_TEST(defaults)
     ck_assert_double_eq(fresh.epsilon, 8.0 / 255.0);
     ck_assert_double_eq(fresh.step_size, 0.01);
     ck_assert(fresh.random_start == 1 && fresh.restarts == 1 && fresh.draws == 8 && fresh.eot == 1);
+    ck_assert(fresh.norm == CARSO_NORM_LINF && fresh.early_stop == 0 && fresh.queries == 5000);
+    ck_assert(fresh.momentum == 0 && fresh.target_classes == 9 && fresh.targets == NULL);
 }
 END_TEST
 
@@ -368,6 +581,10 @@ START_TEST(allocations_failing)
     options.steps = 1;
     options.draws = 1;
     options.eot = 2;
+    options.method = _i;
+    options.queries = 2;
+    options.momentum = 0.5;
+    options.target_classes = 2;
     carso_status status = CARSO_ERROR_OUT_OF_MEMORY;
     for (long n = 1; status != CARSO_OK; n++) {
         carso_attack_result *out = NULL;
@@ -401,7 +618,14 @@ int main(void)
     tcase_add_test(tests, non_finite_is_an_error_with_a_mask);
     tcase_add_test(tests, progress_and_cancellation);
     tcase_add_test(tests, defaults);
-    tcase_add_test(tests, allocations_failing);
+    tcase_add_loop_test(tests, allocations_failing, CARSO_ATTACK_PGD, CARSO_ATTACK_SQUARE + 1);
+    tcase_add_test(tests, bad_options_of_the_other_methods);
+    tcase_add_test(tests, too_few_classes_for_dlr);
+    tcase_add_test(tests, every_method_in_every_norm);
+    tcase_add_test(tests, targeted_attacks_favour_their_target);
+    tcase_add_test(tests, more_targets_are_no_weaker);
+    tcase_add_test(tests, early_stop_leaves_wrong_images_alone);
+    tcase_add_test(tests, shorter_options_are_those_of_before);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -9,18 +9,20 @@
 #include "attack/losses.h"
 #include "counting_allocator.h"
 
-#define LOSSES 5
+#define LOSSES 9
 
 enum { DRAWS = 3, COUNT = 2, CLASSES = 4, ALL = DRAWS * COUNT * CLASSES };
 
 static counting_allocator counts;
 static carso_context *context;
+static const int32_t *targets;
 
 static void set_up(void)
 {
     memset(&counts, 0, sizeof counts);
     context = counting_context(&counts);
     ck_assert_ptr_nonnull(context);
+    targets = NULL;
 }
 
 static void tear_down(void)
@@ -32,7 +34,7 @@ static void tear_down(void)
 static carso_status evaluate(carso_loss loss, const int32_t *labels, int64_t first, const double *logits,
                              double *losses, double *gradient)
 {
-    cso_loss_request request = {.loss = loss, .labels = labels, .context = context};
+    cso_loss_request request = {.loss = loss, .labels = labels, .context = context, .targets = targets};
     return cso_loss_function(&request, first, COUNT, DRAWS, CLASSES, logits, losses, gradient);
 }
 
@@ -47,7 +49,9 @@ static void fill_logits(double *logits, double scale)
 
 START_TEST(gradients_are_the_derivatives)
 {
-    const carso_loss loss = (carso_loss)_i;
+    static const int32_t towards[] = {9, 9, 9, 1, 3};
+    const carso_loss loss = (carso_loss)(_i % LOSSES);
+    targets = _i < LOSSES ? NULL : towards;
     const int32_t labels[] = {9, 9, 9, 2, 0}; /* of the call; these are images 3 and 4 */
     double logits[ALL], losses[COUNT], gradient[ALL], above[COUNT], below[COUNT];
     fill_logits(logits, 1.5);
@@ -73,12 +77,21 @@ START_TEST(values_by_hand)
     const int32_t label = 1;
     const double logits[] = {2, 0, 1}, sum = exp(2) + 1 + exp(1);
     const double s[] = {exp(2), 1, exp(1)}, total = exp(s[0]) + exp(s[1]) + exp(s[2]);
-    const double expected[LOSSES] = {log(sum), 2, log(sum), log(exp(s[0]) + exp(s[2])) - s[1], log(total) - s[1]};
+    /* The guard of 1e-12 in DLR's denominator is within the tolerance. */
+    const double expected[LOSSES] = {log(sum),
+                                     2,
+                                     log(sum),
+                                     log(exp(s[0]) + exp(s[2])) - s[1],
+                                     log(total) - s[1],
+                                     1, /* the label is third: DLR is 1 whatever the logits */
+                                     2,
+                                     1,
+                                     1};
     for (int loss = 0; loss < LOSSES; loss++) {
         cso_loss_request request = {.loss = (carso_loss)loss, .labels = &label, .context = context};
         double value;
         ck_assert_int_eq(cso_loss_function(&request, 0, 1, 1, 3, logits, &value, NULL), CARSO_OK);
-        ck_assert_double_eq_tol(value, expected[loss], 1e-13);
+        ck_assert_double_eq_tol(value, expected[loss], 3e-12);
     }
 }
 END_TEST
@@ -109,6 +122,131 @@ START_TEST(finite_for_logits_up_to_700)
     for (int k = 0; k < ALL; k++)
         ck_assert(isfinite(gradient[k]));
     ck_assert(isfinite(losses[0]) && isfinite(losses[1]));
+}
+END_TEST
+
+static double one_draw(carso_loss loss, int32_t label, const int32_t *target, const double *logits, int classes,
+                       double *gradient)
+{
+    cso_loss_request request = {.loss = loss, .labels = &label, .context = context, .targets = target};
+    double value;
+    ck_assert_int_eq(cso_loss_function(&request, 0, 1, 1, classes, logits, &value, gradient), CARSO_OK);
+    return value;
+}
+
+/* From the paper's formulas: label first, second and last, untargeted and targeted. */
+START_TEST(dlr_by_hand)
+{
+    static const carso_loss losses[] = {CARSO_LOSS_DLR, CARSO_LOSS_PROBABILITY_DLR, CARSO_LOSS_CARSO_DLR};
+    const double logits[] = {1, 4, 2, -1, 0.5};
+    const int32_t target = 4;
+    double z[5];
+    for (int i = 0; i < 5; i++)
+        z[i] = _i == 2 ? exp(logits[i]) : logits[i];
+    /* the guard of 1e-12 against denominators of 3 and 52 */
+    ck_assert_double_eq_tol(one_draw(losses[_i], 1, NULL, logits, 5, NULL), -(z[1] - z[2]) / (z[1] - z[0]), 2e-12);
+    ck_assert_double_eq_tol(one_draw(losses[_i], 2, NULL, logits, 5, NULL), -(z[2] - z[1]) / (z[1] - z[0]), 2e-12);
+    ck_assert_double_eq_tol(one_draw(losses[_i], 3, NULL, logits, 5, NULL), -(z[3] - z[1]) / (z[1] - z[0]), 2e-12);
+    ck_assert_double_eq_tol(one_draw(losses[_i], 1, &target, logits, 5, NULL),
+                            -(z[1] - z[4]) / (z[1] - (z[0] + z[4]) / 2), 2e-12);
+}
+END_TEST
+
+START_TEST(dlr_ignores_shift_and_scale)
+{
+    const double logits[] = {1, 4, 2, -1, 0.5};
+    const int32_t target = 3;
+    double other[5];
+    for (int i = 0; i < 5; i++)
+        other[i] = 1000 * logits[i] - 77;
+    const double value = one_draw(CARSO_LOSS_DLR, 1, _i ? &target : NULL, logits, 5, NULL);
+    ck_assert_double_eq_tol(one_draw(CARSO_LOSS_DLR, 1, _i ? &target : NULL, other, 5, NULL), value, 2e-12);
+}
+END_TEST
+
+/* exp(20) to 1: the ratio is -1 to 13 digits, and its slopes are those of the paper's formula all the same. */
+START_TEST(dlr_keeps_its_gradient_where_one_class_leads)
+{
+    const double logits[] = {20, 1, 0, -3}, scale = exp(-20);
+    double gradient[4];
+    one_draw(CARSO_LOSS_CARSO_DLR, 0, NULL, logits, 4, gradient);
+    const double second = exp(1) * scale, third = scale, range = 1 - third + 1e-12;
+    ck_assert_double_eq_tol(gradient[0] / ((third - second - 1e-12) / (range * range)), 1, 1e-12);
+    ck_assert_double_eq_tol(gradient[1] / (second / range), 1, 1e-12);
+    ck_assert_double_lt(gradient[2], 0);
+    ck_assert(gradient[3] == 0);
+}
+END_TEST
+
+START_TEST(dlr_of_equal_logits_is_finite)
+{
+    const double logits[] = {2, 2, 2, 2};
+    const int32_t target = 2;
+    for (int towards = 0; towards < 2; towards++) {
+        double gradient[4];
+        ck_assert_double_eq(one_draw(CARSO_LOSS_DLR, 1, towards ? &target : NULL, logits, 4, gradient), 0);
+        for (int i = 0; i < 4; i++)
+            ck_assert(isfinite(gradient[i]));
+        ck_assert(gradient[1] < 0 && gradient[towards ? 2 : 0] > 0);
+    }
+}
+END_TEST
+
+START_TEST(targets_turn_losses_round)
+{
+    const double logits[] = {2, 0, 1, -1};
+    const int32_t target = 3;
+    static const carso_loss kinds[] = {CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_PROBABILITY_CROSS_ENTROPY,
+                                       CARSO_LOSS_LOG_ODDS, CARSO_LOSS_CARSO_CROSS_ENTROPY};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        ck_assert_double_eq(one_draw(kinds[k], 0, &target, logits, 4, NULL),
+                            -one_draw(kinds[k], 3, NULL, logits, 4, NULL));
+    ck_assert_double_eq(one_draw(CARSO_LOSS_MARGIN, 0, &target, logits, 4, NULL), -3);
+    ck_assert_double_eq_tol(one_draw(CARSO_LOSS_PROBABILITY_MARGIN, 0, &target, logits, 4, NULL), -3, 1e-14);
+}
+END_TEST
+
+/* Of three draws two prefer class 0: mean probabilities do too. One is sure of class 1, and outweighs them. */
+START_TEST(wrong_is_of_the_loss_s_aggregation)
+{
+    const double logits[] = {3, 0, 0, /**/ 3, 0, 0, /**/ -9, 8, 0};
+    const double lopsided[] = {9, 0, 0, /**/ 0, 6, 0, /**/ 0, 6, 0};
+    const int32_t label = 1, target = 0;
+    /* mean logits: class 1 in both; mean probabilities: 0, then 1; sums of exp: 1, then 0 */
+    static const uint8_t expected[2][LOSSES] = {{0, 0, 1, 0, 0, 0, 1, 1, 0}, {0, 0, 0, 1, 1, 0, 0, 0, 1}};
+    for (int loss = 0; loss < LOSSES; loss++)
+        for (int which = 0; which < 2; which++) {
+            uint8_t judged = 7;
+            double losses;
+            cso_loss_request request = {
+                .loss = (carso_loss)loss, .labels = &label, .context = context, .wrong = &judged};
+            ck_assert_int_eq(
+                cso_loss_function(&request, 0, 1, 3, 3, which ? lopsided : logits, &losses, NULL), CARSO_OK);
+            ck_assert_int_eq(judged, expected[which][loss]);
+        }
+    uint8_t wrong = 7;
+    double value;
+    cso_loss_request request = {.labels = &label, .targets = &target, .wants_target = true, .context = context,
+                                .wrong = &wrong};
+    const double third[] = {0, 1, 4};
+    ck_assert_int_eq(cso_loss_function(&request, 0, 1, 1, 3, third, &value, NULL), CARSO_OK);
+    ck_assert_int_eq(wrong, 0); /* not as the label says, but not the target either */
+    request.wants_target = false;
+    ck_assert_int_eq(cso_loss_function(&request, 0, 1, 1, 3, third, &value, NULL), CARSO_OK);
+    ck_assert_int_eq(wrong, 1);
+    const double spoilt[] = {0, NAN, 4};
+    ck_assert_int_eq(cso_loss_function(&request, 0, 1, 1, 3, spoilt, &value, NULL), CARSO_OK);
+    ck_assert_int_eq(wrong, 0);
+}
+END_TEST
+
+START_TEST(least_classes)
+{
+    for (int loss = 0; loss < LOSSES; loss++) {
+        const bool dlr = loss == CARSO_LOSS_DLR || loss == CARSO_LOSS_PROBABILITY_DLR || loss == CARSO_LOSS_CARSO_DLR;
+        ck_assert_int_eq(cso_loss_least_classes((carso_loss)loss, false), dlr ? 3 : 0);
+        ck_assert_int_eq(cso_loss_least_classes((carso_loss)loss, true), dlr ? 4 : 0);
+    }
 }
 END_TEST
 
@@ -179,10 +317,17 @@ int main(void)
     Suite *suite = suite_create("losses");
     TCase *tests = tcase_create("losses");
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_loop_test(tests, gradients_are_the_derivatives, 0, LOSSES);
+    tcase_add_loop_test(tests, gradients_are_the_derivatives, 0, 2 * LOSSES);
     tcase_add_test(tests, values_by_hand);
     tcase_add_test(tests, draws_are_averaged_where_the_loss_says);
     tcase_add_loop_test(tests, finite_for_logits_up_to_700, 0, LOSSES);
+    tcase_add_loop_test(tests, dlr_by_hand, 0, 3);
+    tcase_add_test(tests, dlr_keeps_its_gradient_where_one_class_leads);
+    tcase_add_test(tests, dlr_of_equal_logits_is_finite);
+    tcase_add_test(tests, targets_turn_losses_round);
+    tcase_add_test(tests, wrong_is_of_the_loss_s_aggregation);
+    tcase_add_test(tests, least_classes);
+    tcase_add_loop_test(tests, dlr_ignores_shift_and_scale, 0, 2);
     tcase_add_test(tests, paper_cross_entropy_vanishes_openly);
     tcase_add_loop_test(tests, a_bad_logit_spoils_its_image_only, 0, LOSSES);
     tcase_add_test(tests, margin_takes_the_lowest_of_equal_classes);

@@ -186,6 +186,12 @@ class AttackOptions(SizedStructure):
         ("first_image", c_uint64),
         ("progress", ProgressCallback),
         ("progress_user", c_void_p),
+        ("norm", c_int32),
+        ("early_stop", c_int32),
+        ("momentum", c_double),
+        ("queries", c_int32),
+        ("target_classes", c_int32),
+        ("targets", c_void_p),
     ]
 
 

@@ -83,13 +83,17 @@ class Objective(IntEnum):
 
 
 class Loss(IntEnum):
-    """A loss of the draws' logits that an untargeted attack raises."""
+    """A loss of the draws' logits that an attack raises."""
 
     CROSS_ENTROPY = 0
     MARGIN = 1
     PROBABILITY_CROSS_ENTROPY = 2
     LOG_ODDS = 3
     CARSO_CROSS_ENTROPY = 4
+    DLR = 5
+    PROBABILITY_MARGIN = 6
+    PROBABILITY_DLR = 7
+    CARSO_DLR = 8
 
 
 class AttackMethod(IntEnum):
@@ -97,6 +101,16 @@ class AttackMethod(IntEnum):
 
     FGSM = 0
     PGD = 1
+    APGD = 2
+    APGD_TARGETED = 3
+    SQUARE = 4
+
+
+class Norm(IntEnum):
+    """Norms that bound a perturbation."""
+
+    LINF = 0
+    L2 = 1
 
 
 Enumeration = TypeVar("Enumeration", bound=IntEnum)

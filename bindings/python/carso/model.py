@@ -21,7 +21,7 @@ from ._structs import (
     PurifierOptions,
 )
 from .context import Context, ContextHandle
-from .enums import Aggregation, Architecture, AttackMethod, Loss, Objective, Status, member
+from .enums import Aggregation, Architecture, AttackMethod, Loss, Norm, Objective, Status, member
 from .results import AttackResult, Gradient, Prediction, attack_result_of, prediction_of
 
 
@@ -354,12 +354,19 @@ class Model(ContextHandle):
         eot: Optional[int] = None,
         seed: Optional[int] = None,
         first_image: Optional[int] = None,
+        norm: Union[Norm, str, None] = None,
+        early_stop: Optional[bool] = None,
+        momentum: Optional[float] = None,
+        queries: Optional[int] = None,
+        target_classes: Optional[int] = None,
+        targets: Any = None,
         layout: Layout = None,
         order: Order = "rgb",
         progress: Optional[ProgressFunction] = None,
     ) -> AttackResult:
-        """Attacks a batch, untargeted; labels are the true ones. None: the library's default.
+        """Attacks a batch; labels are the true ones. None: the library's default.
 
+        targets (N,): classes to be favoured, none the label; None: untargeted.
         Cancelled and NonFiniteError carry the AttackResult in their result. An exception of progress comes without it.
         """
         described = self._describe(images, layout, order)
@@ -377,9 +384,16 @@ class Model(ContextHandle):
             "eot": eot,
             "seed": seed,
             "first_image": first_image,
+            "norm": None if norm is None else member(Norm, norm),
+            "early_stop": None if early_stop is None else int(early_stop),
+            "momentum": momentum,
+            "queries": queries,
+            "target_classes": target_classes,
         }
         relay = ProgressRelay(progress)
         options = fill(AttackOptions, "carso_attack_options_init", {**given, "progress": relay.callback})
+        wanted = None if targets is None else as_labels(targets, described.images.count)
+        options.targets = _data(wanted)
         out = ctypes.c_void_p()
         status = library.carso_attack(
             self.address, ctypes.byref(described.images), _data(true_labels), ctypes.byref(options), ctypes.byref(out)

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "attack/query.h"
+
+#include <math.h>
+#include <string.h>
+
+carso_status cso_objective_query(const cso_objective *objective, const cso_query *query)
+{
+    if (objective->query)
+        return objective->query(objective->self, query);
+    if (query->wrong)
+        memset(query->wrong, 0, (size_t)query->count);
+    if (query->gradient && objective->evaluate_scaled)
+        return objective->evaluate_scaled(objective->self, query->images, query->count, query->image_index,
+                                          query->first_draw, query->labels, query->losses, query->gradient,
+                                          query->exponent);
+    if (query->exponent)
+        memset(query->exponent, 0, (size_t)query->count * sizeof *query->exponent);
+    return objective->evaluate(objective->self, query->images, query->count, query->image_index, query->first_draw,
+                               query->labels, query->losses, query->gradient);
+}
+
+void cso_gradient_add(double *sum, int32_t *sum_exponent, const float *gradient, int32_t exponent, size_t size)
+{
+    double sum_factor = 1.0, factor = 1.0;
+    if (exponent > *sum_exponent) {
+        sum_factor = ldexp(1.0, *sum_exponent - exponent);
+        *sum_exponent = exponent;
+    } else {
+        factor = ldexp(1.0, exponent - *sum_exponent);
+    }
+    for (size_t j = 0; j < size; j++)
+        sum[j] = sum[j] * sum_factor + factor * (double)gradient[j];
+}
+
+carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient)
+{
+    const carso_context *const context = work->objective->context;
+    const size_t count = (size_t)work->count, size = (size_t)work->objective->image_size;
+    const size_t gradients = with_gradient ? count : 0;
+    work->loss = cso_allocate(context, count, sizeof *work->loss);
+    work->gradient = cso_allocate(context, gradients, size * sizeof *work->gradient);
+    work->wrong = cso_allocate(context, count, 1);
+    work->bad = cso_allocate(context, count, 1);
+    work->packed_images = cso_allocate(context, count, size * sizeof *work->packed_images);
+    work->packed_gradient = cso_allocate(context, gradients, size * sizeof *work->packed_gradient);
+    work->packed_index = cso_allocate(context, count, sizeof *work->packed_index);
+    work->packed_labels = cso_allocate(context, count, sizeof *work->packed_labels);
+    work->packed_targets = cso_allocate(context, count, sizeof *work->packed_targets);
+    work->packed_exponent = cso_allocate(context, count, sizeof *work->packed_exponent);
+    work->sum_exponent = cso_allocate(context, count, sizeof *work->sum_exponent);
+    work->packed_loss = cso_allocate(context, count, sizeof *work->packed_loss);
+    work->packed_wrong = cso_allocate(context, count, 1);
+    work->member = cso_allocate(context, count, sizeof *work->member);
+    if (!work->loss || !work->gradient || !work->wrong || !work->bad || !work->packed_images ||
+        !work->packed_gradient || !work->packed_index || !work->packed_labels || !work->packed_targets ||
+        !work->packed_exponent || !work->sum_exponent || !work->packed_loss || !work->packed_wrong || !work->member)
+        return cso_fail_memory(context, "attack points");
+    return CARSO_OK;
+}
+
+void cso_mean_query_close(cso_mean_query *work)
+{
+    const carso_context *const context = work->objective->context;
+    void *const memory[] = {
+        work->loss,           work->gradient,        work->wrong,        work->bad,          work->packed_images,
+        work->packed_gradient, work->packed_index,    work->packed_labels, work->packed_targets,
+        work->packed_exponent, work->sum_exponent,    work->packed_loss,  work->packed_wrong, work->member};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        cso_release(context, memory[i]);
+}
+
+static bool all_finite(const float *values, size_t count)
+{
+    for (size_t j = 0; j < count; j++)
+        if (!isfinite(values[j]))
+            return false;
+    return true;
+}
+
+static int64_t pack(cso_mean_query *work, const float *points, const uint8_t *done, const int32_t *targets)
+{
+    const size_t size = (size_t)work->objective->image_size;
+    int64_t count = 0;
+    for (int64_t i = 0; i < work->count; i++) {
+        if (done && done[i])
+            continue;
+        work->member[count] = i;
+        memcpy(work->packed_images + (size_t)count * size, points + (size_t)i * size, size * sizeof *points);
+        work->packed_index[count] = work->image_index[i];
+        work->packed_labels[count] = work->labels[i];
+        if (targets)
+            work->packed_targets[count] = targets[i];
+        count++;
+    }
+    return count;
+}
+
+static void add_evaluation(cso_mean_query *work, int64_t packed, bool with_gradient, bool first)
+{
+    const size_t size = (size_t)work->objective->image_size;
+    const int64_t i = work->member[packed];
+    const float *const gradient = work->packed_gradient + (size_t)packed * size;
+    if (first) {
+        work->loss[i] = 0.0;
+        work->bad[i] = 0;
+        work->wrong[i] = 1;
+    }
+    work->loss[i] += work->packed_loss[packed] / work->eot;
+    work->wrong[i] = work->wrong[i] && work->packed_wrong[packed];
+    if (!isfinite(work->packed_loss[packed]) || (with_gradient && !all_finite(gradient, size))) {
+        work->bad[i] = 1;
+    } else if (with_gradient) {
+        double *const sum = work->gradient + (size_t)i * size;
+        if (first) {
+            work->sum_exponent[i] = work->packed_exponent[packed];
+            memset(sum, 0, size * sizeof *sum);
+        }
+        cso_gradient_add(sum, &work->sum_exponent[i], gradient, work->packed_exponent[packed], size);
+    }
+}
+
+carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const uint8_t *done, const int32_t *targets,
+                                bool with_gradient)
+{
+    const int64_t count = pack(work, points, done, targets);
+    for (int repeat = 0; count > 0 && repeat < work->eot; repeat++) {
+        const cso_query query = {
+            .images = work->packed_images,
+            .count = count,
+            .image_index = work->packed_index,
+            .first_draw = work->next_draw,
+            .labels = work->packed_labels,
+            .targets = targets ? work->packed_targets : NULL,
+            .losses = work->packed_loss,
+            .gradient = with_gradient ? work->packed_gradient : NULL,
+            .exponent = with_gradient ? work->packed_exponent : NULL,
+            .wrong = work->packed_wrong,
+        };
+        const carso_status status = cso_objective_query(work->objective, &query);
+        if (status != CARSO_OK)
+            return status;
+        work->next_draw += work->objective->draws;
+        for (int64_t k = 0; k < count; k++)
+            add_evaluation(work, k, with_gradient, repeat == 0);
+    }
+    return CARSO_OK;
+}

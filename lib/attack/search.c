@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "attack/search.h"
+
+#include <math.h>
+#include <string.h>
+
+static void search_close(cso_search_run *run, double *first_loss, double *kept_loss)
+{
+    const carso_context *const context = run->objective->context;
+    void *const memory[] = {run->done,       run->current, run->best,       run->best_loss,       run->wanted,
+                            run->non_finite, run->broken,  run->zero_count, run->component_count, first_loss,
+                            kept_loss};
+    cso_mean_query_close(&run->mean);
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        cso_release(context, memory[i]);
+}
+
+static carso_status search_open(cso_search_run *run, bool with_gradient)
+{
+    const carso_context *const context = run->objective->context;
+    const size_t count = (size_t)run->count;
+    run->done = cso_allocate(context, count, 1);
+    run->current = cso_allocate(context, count, run->size * sizeof *run->current);
+    run->best = cso_allocate(context, count, run->size * sizeof *run->best);
+    run->best_loss = cso_allocate(context, count, sizeof *run->best_loss);
+    run->wanted = cso_allocate(context, run->size, sizeof *run->wanted);
+    run->non_finite = cso_allocate(context, count, 1);
+    run->broken = cso_allocate(context, count, 1);
+    run->zero_count = cso_allocate(context, count, sizeof *run->zero_count);
+    run->component_count = cso_allocate(context, count, sizeof *run->component_count);
+    if (!run->done || !run->current || !run->best || !run->best_loss || !run->wanted || !run->non_finite ||
+        !run->broken || !run->zero_count || !run->component_count)
+        return cso_fail_memory(context, "attack points");
+    return cso_mean_query_open(&run->mean, with_gradient);
+}
+
+carso_status cso_search_progress(const cso_search_run *run, int iteration)
+{
+    const cso_search *const search = run->search;
+    if (!search->progress)
+        return CARSO_OK;
+    const uint64_t each = search->iterations > 0 ? (uint64_t)search->iterations : 1;
+    const uint64_t runs = (uint64_t)search->restarts * (uint64_t)(search->targets ? search->target_sets : 1);
+    const carso_progress progress = {sizeof progress, (uint64_t)run->number * each + (uint64_t)iteration, runs * each,
+                                     search->unit};
+    return search->progress(&progress, search->progress_user) ? CARSO_CANCELLED : CARSO_OK;
+}
+
+carso_status cso_search_evaluate(cso_search_run *run, bool with_gradient, uint8_t *improved)
+{
+    const carso_status status = cso_mean_query_run(&run->mean, run->current, run->done, run->targets, with_gradient);
+    if (status != CARSO_OK)
+        return status;
+    for (int64_t i = 0; i < run->count; i++) {
+        if (improved)
+            improved[i] = 0;
+        if (run->done[i])
+            continue;
+        if (run->mean.bad[i]) {
+            run->done[i] = run->non_finite[i] = 1;
+            continue;
+        }
+        const bool ends = run->search->early_stop && run->mean.wrong[i];
+        if (ends)
+            run->done[i] = run->broken[i] = 1;
+        if (!ends && run->mean.loss[i] <= run->best_loss[i]) /* not so where there is none yet */
+            continue;
+        run->best_loss[i] = run->mean.loss[i];
+        memcpy(run->best + (size_t)i * run->size, run->current + (size_t)i * run->size,
+               run->size * sizeof *run->best);
+        if (improved)
+            improved[i] = 1;
+    }
+    return CARSO_OK;
+}
+
+/* The loss of the best points as it is reported; best_loss is that already where there are no draws. */
+static carso_status judge(cso_search_run *run)
+{
+    const bool untargeted = run->search->judged_untargeted && run->targets;
+    if (run->objective->draws == 0 && !untargeted)
+        return CARSO_OK;
+    for (int64_t i = 0; i < run->count; i++)
+        run->done[i] = isnan(run->best_loss[i]);
+    const carso_status status =
+        cso_mean_query_run(&run->mean, run->best, run->done, untargeted ? NULL : run->targets, false);
+    for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
+        if (run->done[i])
+            continue;
+        run->best_loss[i] = run->mean.bad[i] ? NAN : run->mean.loss[i];
+        run->non_finite[i] = run->non_finite[i] || run->mean.bad[i];
+    }
+    return status;
+}
+
+static carso_status note_first_loss(cso_search_run *run, double *first_loss, double *kept_loss)
+{
+    const bool untargeted = run->search->judged_untargeted && run->targets;
+    const carso_status status =
+        cso_mean_query_run(&run->mean, run->original, NULL, untargeted ? NULL : run->targets, false);
+    for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
+        first_loss[i] = run->mean.loss[i];
+        run->non_finite[i] = run->mean.bad[i];
+        if (run->mean.bad[i])
+            continue;
+        kept_loss[i] = first_loss[i];
+        run->broken[i] = run->search->early_stop && run->mean.wrong[i];
+    }
+    return status;
+}
+
+static void merge(const cso_search_run *run, const uint8_t *broken_before, double *kept_loss, float *adversarial)
+{
+    for (int64_t i = 0; i < run->count; i++) {
+        if (broken_before[i])
+            continue;
+        const double loss = run->best_loss[i];
+        const bool better = isfinite(loss) && (!isfinite(kept_loss[i]) || loss > kept_loss[i]);
+        if (!run->broken[i] && !better)
+            continue;
+        kept_loss[i] = loss;
+        memcpy(adversarial + (size_t)i * run->size, run->best + (size_t)i * run->size,
+               run->size * sizeof *adversarial);
+    }
+}
+
+static carso_status perform_run(const cso_search_method *method, cso_search_run *run)
+{
+    const size_t all = (size_t)run->count * run->size * sizeof *run->original;
+    memcpy(run->current, run->original, all);
+    memcpy(run->best, run->original, all);
+    memcpy(run->done, run->broken, (size_t)run->count);
+    for (int64_t i = 0; i < run->count; i++)
+        run->best_loss[i] = NAN;
+    return method->run(run);
+}
+
+static carso_status check_finite(const cso_search_run *run)
+{
+    int64_t bad = 0, first = 0;
+    for (int64_t i = 0; i < run->count; i++)
+        if (run->non_finite[i] && bad++ == 0)
+            first = i;
+    if (bad == 0)
+        return CARSO_OK;
+    return cso_fail(
+        run->objective->context, CARSO_ERROR_NON_FINITE,
+        "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",
+        (long long)bad, (long long)run->count, (unsigned long long)run->search->image_index[first]);
+}
+
+static void fill_report(const cso_search_run *run, const double *first_loss, const double *kept_loss,
+                        const cso_pgd_report *report)
+{
+    for (int64_t i = 0; i < run->count; i++) {
+        if (report->first_loss)
+            report->first_loss[i] = first_loss[i];
+        if (report->last_loss)
+            report->last_loss[i] = kept_loss[i];
+        if (report->non_finite)
+            report->non_finite[i] = run->non_finite[i];
+        if (report->zero_gradient)
+            report->zero_gradient[i] =
+                run->component_count[i] > 0 ? (double)run->zero_count[i] / (double)run->component_count[i] : 0.0;
+    }
+}
+
+carso_status cso_search_perform(const cso_search_method *method, const cso_objective *objective,
+                                const cso_search *search, const float *images, const int32_t *labels, int64_t count,
+                                float *adversarial, const cso_pgd_report *report)
+{
+    if (count <= 0)
+        return CARSO_OK;
+    const carso_context *const context = objective->context;
+    cso_search_run run = {
+        .objective = objective,
+        .search = search,
+        .original = images,
+        .count = count,
+        .size = (size_t)objective->image_size,
+        .mean = {.objective = objective,
+                 .image_index = search->image_index,
+                 .labels = labels,
+                 .count = count,
+                 .eot = search->eot > 1 ? search->eot : 1},
+    };
+    const int runs = search->restarts * (search->targets ? search->target_sets : 1);
+    double *const first_loss = cso_allocate(context, (size_t)count, sizeof *first_loss);
+    double *const kept_loss = cso_allocate(context, (size_t)count, sizeof *kept_loss);
+    uint8_t *const broken_before = cso_allocate(context, (size_t)count, 1);
+    carso_status status = search_open(&run, method->wants_gradient);
+    if (status == CARSO_OK && (!first_loss || !kept_loss || !broken_before))
+        status = cso_fail_memory(context, "attack points");
+    if (status == CARSO_OK)
+        status = method->open(&run);
+    if (status != CARSO_OK)
+        goto done;
+    memcpy(adversarial, images, (size_t)count * run.size * sizeof *adversarial);
+    for (int64_t i = 0; i < count; i++)
+        first_loss[i] = kept_loss[i] = NAN;
+    for (run.number = 0; run.number < runs && status == CARSO_OK; run.number++) {
+        if (search->targets)
+            run.targets = search->targets + (int64_t)(run.number / search->restarts) * count;
+        if (run.number == 0)
+            status = note_first_loss(&run, first_loss, kept_loss);
+        memcpy(broken_before, run.broken, (size_t)count);
+        if (status == CARSO_OK)
+            status = perform_run(method, &run);
+        if (status == CARSO_OK)
+            status = judge(&run);
+        if (status == CARSO_OK || status == CARSO_CANCELLED)
+            merge(&run, broken_before, kept_loss, adversarial);
+    }
+    if (report && (status == CARSO_OK || status == CARSO_CANCELLED))
+        fill_report(&run, first_loss, kept_loss, report);
+    if (status == CARSO_OK)
+        status = check_finite(&run);
+
+done:
+    method->close(&run);
+    cso_release(context, broken_before);
+    search_close(&run, first_loss, kept_loss);
+    return status;
+}
