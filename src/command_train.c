@@ -128,9 +128,17 @@ static carso_status with_purifier(const purifier_settings *own, carso_context *c
     return status;
 }
 
-static exit_status new_trainer(const purifier_settings *own, const carso_dataset *data, carso_context *context, const char *path,
-                               carso_trainer **out)
+/* user of new_trainer */
+typedef struct purifier_task {
+    const purifier_settings *settings;
+    const char *classifier;
+} purifier_task;
+
+static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
 {
+    const purifier_task *task = user;
+    const purifier_settings *own = task->settings;
+    const char *path = task->classifier;
     carso_purifier_training_options options;
     carso_model *model = NULL;
     carso_purifier_training_options_init(&options, sizeof options);
@@ -171,41 +179,12 @@ static exit_status new_trainer(const purifier_settings *own, const carso_dataset
 
 static exit_status purifier_run(void *settings, int argument_count, char **arguments)
 {
-    purifier_settings *own = settings;
-    carso_dataset *data = NULL, *test = NULL;
-    carso_trainer *trainer = NULL;
+    const purifier_settings *own = settings;
+    const purifier_task user = {own, arguments[0]};
+    training_task task = {.settings = &own->training, .dataset = arguments[1], .purifier = true, .new_trainer = new_trainer, .user = &user};
     (void)argument_count;
-    char *checkpoint = NULL;
-    exit_status status = training_checkpoint_path(&own->training, &checkpoint);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    carso_context *context = session_open(&own->training.common);
-    if (!context) {
-        free(checkpoint);
-        return STATUS_FAILURE;
-    }
-    carso_status opened = carso_dataset_open(context, arguments[1], CARSO_SPLIT_TRAIN, &data);
-    if (opened == CARSO_OK) {
-        opened = training_open_test(&own->training, context, arguments[1], &test);
-    }
-    status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, true, &trainer)
-                                : session_failure(context, opened, "cannot open %s", arguments[1]);
-    if (status == STATUS_OK && !trainer) {
-        status = new_trainer(own, data, context, arguments[0], &trainer);
-    }
-    if (status == STATUS_OK) {
-        training_run run = {.settings = &own->training, .context = context, .trainer = trainer, .data = data, .test = test,
-                            .checkpoint = checkpoint, .purifier = true};
-        carso_read_options_init(&run.augmentation, sizeof run.augmentation);
-        status = training_loop(&run);
-    }
-    carso_trainer_destroy(trainer);
-    carso_dataset_destroy(test);
-    carso_dataset_destroy(data);
-    carso_context_destroy(context);
-    free(checkpoint);
-    return status;
+    carso_read_options_init(&task.augmentation, sizeof task.augmentation);
+    return training_run(&task);
 }
 
 static const char *const purifier_examples[] = {

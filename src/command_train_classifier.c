@@ -137,8 +137,9 @@ static exit_status new_classifier(const classifier_settings *own, const carso_da
     return made == CARSO_OK ? STATUS_OK : session_failure(context, made, "cannot build the classifier");
 }
 
-static exit_status new_trainer(const classifier_settings *own, const carso_dataset *data, carso_context *context, carso_trainer **out)
+static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
 {
+    const classifier_settings *own = user;
     carso_classifier_training_options options;
     carso_model *model = NULL;
     carso_classifier_training_options_init(&options, sizeof options);
@@ -176,43 +177,13 @@ static exit_status new_trainer(const classifier_settings *own, const carso_datas
 
 static exit_status classifier_run(void *settings, int argument_count, char **arguments)
 {
-    classifier_settings *own = settings;
-    carso_dataset *data = NULL, *test = NULL;
-    carso_trainer *trainer = NULL;
+    const classifier_settings *own = settings;
+    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon, .new_trainer = new_trainer, .user = own};
     (void)argument_count;
-    char *checkpoint = NULL;
-    exit_status status = training_checkpoint_path(&own->training, &checkpoint);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    carso_context *context = session_open(&own->training.common);
-    if (!context) {
-        free(checkpoint);
-        return STATUS_FAILURE;
-    }
-    carso_status opened = carso_dataset_open(context, arguments[0], CARSO_SPLIT_TRAIN, &data);
-    if (opened == CARSO_OK) {
-        opened = training_open_test(&own->training, context, arguments[0], &test);
-    }
-    status = opened == CARSO_OK ? training_resume(&own->training, context, checkpoint, false, &trainer)
-                                : session_failure(context, opened, "cannot open %s", arguments[0]);
-    if (status == STATUS_OK && !trainer) {
-        status = new_trainer(own, data, context, &trainer);
-    }
-    if (status == STATUS_OK) {
-        training_run run = {.settings = &own->training, .context = context, .trainer = trainer, .data = data, .test = test,
-                            .checkpoint = checkpoint, .epsilon = own->epsilon};
-        carso_read_options_init(&run.augmentation, sizeof run.augmentation);
-        run.augmentation.crop_padding = (int32_t)own->crop;
-        run.augmentation.mirror = own->mirror;
-        status = training_loop(&run);
-    }
-    carso_trainer_destroy(trainer);
-    carso_dataset_destroy(test);
-    carso_dataset_destroy(data);
-    carso_context_destroy(context);
-    free(checkpoint);
-    return status;
+    carso_read_options_init(&task.augmentation, sizeof task.augmentation);
+    task.augmentation.crop_padding = (int32_t)own->crop;
+    task.augmentation.mirror = own->mirror;
+    return training_run(&task);
 }
 
 static const char *const classifier_examples[] = {

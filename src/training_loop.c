@@ -9,6 +9,16 @@
 #include "progress.h"
 #include "scoring.h"
 
+/* A task under way. */
+typedef struct loop {
+    const training_task *task;
+    carso_context *context;
+    carso_trainer *trainer;
+    carso_dataset *data;
+    carso_dataset *test; /* NULL: no validation */
+    char *checkpoint;
+} loop;
+
 void training_defaults(training_settings *training)
 {
     common_defaults(&training->common);
@@ -16,7 +26,7 @@ void training_defaults(training_settings *training)
     training->save_minutes = 5;
 }
 
-exit_status training_checkpoint_path(const training_settings *training, char **out_path)
+static exit_status checkpoint_path(const training_settings *training, char **out_path)
 {
     int made = training->checkpoint ? asprintf(out_path, "%s", training->checkpoint)
                                     : asprintf(out_path, "%s.checkpoint", training->output);
@@ -57,7 +67,7 @@ static exit_status check_kind(carso_context *context, const carso_trainer *train
     return STATUS_OK;
 }
 
-exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
+static exit_status resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
                             carso_trainer **out_trainer)
 {
     *out_trainer = NULL;
@@ -69,7 +79,7 @@ exit_status training_resume(const training_settings *training, carso_context *co
                               : session_failure(context, status, "cannot resume from %s", checkpoint);
 }
 
-carso_status training_open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test)
+static carso_status open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test)
 {
     *out_test = NULL;
     if (training->validate == 0) {
@@ -127,7 +137,7 @@ typedef struct validation {
     double classifier, attacked, robust;
 } validation;
 
-static exit_status validate(const training_run *run, const samples *held, validation *out)
+static exit_status validate(const loop *run, const samples *held, validation *out)
 {
     carso_model *model;
     score plain;
@@ -135,21 +145,21 @@ static exit_status validate(const training_run *run, const samples *held, valida
     if (made != CARSO_OK) {
         return session_failure(run->context, made, "cannot make a model of the weights reached");
     }
-    bool quiet = run->settings->common.quiet;
-    exit_status status = score_images(model, held, held->pixels, run->purifier ? 8 : 1, CARSO_AGGREGATE_CARSO,
-                                      run->purifier ? 1 : 0, 0, "validation", quiet, &plain);
+    bool quiet = run->task->settings->common.quiet;
+    exit_status status = score_images(model, held, held->pixels, run->task->purifier ? 8 : 1, CARSO_AGGREGATE_CARSO,
+                                      run->task->purifier ? 1 : 0, 0, "validation", quiet, &plain);
     if (status == STATUS_OK) {
         out->measured = true;
-        *(run->purifier ? &out->robust : &out->classifier) = plain.mean;
+        *(run->task->purifier ? &out->robust : &out->classifier) = plain.mean;
         score_release(&plain);
     }
-    if (status == STATUS_OK && !run->purifier && run->epsilon > 0) {
+    if (status == STATUS_OK && !run->task->purifier && run->task->epsilon > 0) {
         carso_attack_options options;
         assault attack;
         carso_attack_options_init(&options, sizeof options);
-        options.epsilon = run->epsilon;
+        options.epsilon = run->task->epsilon;
         options.steps = 20;
-        options.step_size = run->epsilon / 8;
+        options.step_size = run->task->epsilon / 8;
         status = assault_run(model, held, &options, "validation under PGD-20", quiet, &attack);
         if (status == STATUS_OK) {
             status = score_images(model, held, attack.pixels, 1, 0, 0, 0, "validation", quiet, &plain);
@@ -164,13 +174,13 @@ static exit_status validate(const training_run *run, const samples *held, valida
     return status;
 }
 
-static void print_epoch(const training_run *run, int64_t epoch, const epoch_sums *sums, const validation *measured, double seconds)
+static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, const validation *measured, double seconds)
 {
     double n = sums->steps;
-    if (run->settings->common.json) {
+    if (run->task->settings->common.json) {
         json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f}", "epoch", (json_int_t)epoch, "loss", sums->loss / n, "learning_rate",
                                  sums->last.learning_rate, "gradient_norm", sums->last.gradient_norm, "seconds", seconds);
-        if (run->purifier) {
+        if (run->task->purifier) {
             json_object_set_new(line, "reconstruction", json_real(sums->reconstruction / n));
             json_object_set_new(line, "kl", json_real(sums->kl / n));
             json_object_set_new(line, "beta", json_real(sums->last.beta));
@@ -180,16 +190,16 @@ static void print_epoch(const training_run *run, int64_t epoch, const epoch_sums
             json_object_set_new(line, "accuracy", json_real(sums->accuracy / n));
             json_object_set_new(line, "epsilon", json_real(sums->last.epsilon));
         }
-        if (measured->measured && run->purifier) {
+        if (measured->measured && run->task->purifier) {
             json_object_set_new(line, "test_defence", json_real(measured->robust));
         } else if (measured->measured) {
             json_object_set_new(line, "test_classifier", json_real(measured->classifier));
             json_object_set_new(line, "test_attacked", json_real(measured->attacked));
         }
         session_print_json(line);
-    } else if (run->purifier) {
+    } else if (run->task->purifier) {
         printf("epoch %lld/%lld  loss %.2f  reconstruction %.2f  KL %.3f  beta %.3f  diversity %.4f  rate %.3g", (long long)epoch,
-               (long long)run->settings->epochs, sums->loss / n, sums->reconstruction / n, sums->kl / n, sums->last.beta,
+               (long long)run->task->settings->epochs, sums->loss / n, sums->reconstruction / n, sums->kl / n, sums->last.beta,
                sums->diversity / n, sums->last.learning_rate);
         if (measured->measured) {
             printf("  test: defence %.3f", measured->robust);
@@ -197,7 +207,7 @@ static void print_epoch(const training_run *run, int64_t epoch, const epoch_sums
         printf("  %.0f s\n", seconds);
     } else {
         printf("epoch %lld/%lld  loss %.4f  accuracy %.3f  epsilon %.4f  rate %.3g", (long long)epoch,
-               (long long)run->settings->epochs, sums->loss / n, sums->accuracy / n, sums->last.epsilon, sums->last.learning_rate);
+               (long long)run->task->settings->epochs, sums->loss / n, sums->accuracy / n, sums->last.epsilon, sums->last.learning_rate);
         if (measured->measured) {
             printf("  test: clean %.3f, PGD-20 %.3f", measured->classifier, measured->attacked);
         }
@@ -217,14 +227,14 @@ typedef struct loop_state {
     double saved_at;
 } loop_state;
 
-static exit_status save_checkpoint(const training_run *run, loop_state *state)
+static exit_status save_checkpoint(const loop *run, loop_state *state)
 {
     carso_status status = carso_trainer_save(run->trainer, run->checkpoint);
     state->saved_at = session_seconds();
     return status == CARSO_OK ? STATUS_OK : session_failure(run->context, status, "cannot save the checkpoint %s", run->checkpoint);
 }
 
-static exit_status interrupted(const training_run *run, loop_state *state)
+static exit_status interrupted(const loop *run, loop_state *state)
 {
     exit_status status = save_checkpoint(run, state);
     if (status == STATUS_OK) {
@@ -235,11 +245,11 @@ static exit_status interrupted(const training_run *run, loop_state *state)
     return status;
 }
 
-static exit_status take_step(const training_run *run, loop_state *state, uint64_t epoch, uint64_t step, carso_train_report *report)
+static exit_status take_step(const loop *run, loop_state *state, uint64_t epoch, uint64_t step, carso_train_report *report)
 {
-    size_t batch = (size_t)run->settings->batch;
-    carso_read_options augmentation = run->augmentation;
-    augmentation.seed = (uint64_t)run->settings->common.seed;
+    size_t batch = (size_t)run->task->settings->batch;
+    carso_read_options augmentation = run->task->augmentation;
+    augmentation.seed = (uint64_t)run->task->settings->common.seed;
     augmentation.epoch = epoch;
     carso_status status = carso_dataset_read(run->data, state->order + step * batch, batch, &augmentation, state->pixels, state->labels);
     if (status != CARSO_OK) {
@@ -251,12 +261,12 @@ static exit_status take_step(const training_run *run, loop_state *state, uint64_
 }
 
 /* The permutation of the whole data set, less the images that --images leaves out. */
-static carso_status epoch_order(const training_run *run, uint64_t epoch, uint64_t *order)
+static carso_status epoch_order(const loop *run, uint64_t epoch, uint64_t *order)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
-    uint64_t used = images_used(run->settings, run->data), kept = 0;
+    uint64_t used = images_used(run->task->settings, run->data), kept = 0;
     carso_dataset_get_info(run->data, &info);
-    carso_status status = carso_dataset_shuffle(run->data, (uint64_t)run->settings->common.seed, epoch, order);
+    carso_status status = carso_dataset_shuffle(run->data, (uint64_t)run->task->settings->common.seed, epoch, order);
     for (uint64_t i = 0; status == CARSO_OK && i < info.count; i++) {
         if (order[i] < used) {
             order[kept++] = order[i];
@@ -265,7 +275,7 @@ static carso_status epoch_order(const training_run *run, uint64_t epoch, uint64_
     return status;
 }
 
-static exit_status run_epoch(const training_run *run, loop_state *state, uint64_t epoch, epoch_sums *sums)
+static exit_status run_epoch(const loop *run, loop_state *state, uint64_t epoch, epoch_sums *sums)
 {
     char title[64];
     progress_bar bar;
@@ -274,8 +284,8 @@ static exit_status run_epoch(const training_run *run, loop_state *state, uint64_
     if (shuffled != CARSO_OK) {
         return session_failure(run->context, shuffled, "cannot shuffle the data set");
     }
-    snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)epoch + 1, (long long)run->settings->epochs);
-    progress_start(&bar, title, run->settings->common.quiet);
+    snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)epoch + 1, (long long)run->task->settings->epochs);
+    progress_start(&bar, title, run->task->settings->common.quiet);
     exit_status status = STATUS_OK;
     for (uint64_t step = carso_trainer_step(run->trainer) - epoch * steps; step < steps && status == STATUS_OK; step++) {
         carso_train_report report;
@@ -284,7 +294,7 @@ static exit_status run_epoch(const training_run *run, loop_state *state, uint64_
             break;
         }
         add_report(sums, &report);
-        if (run->purifier) {
+        if (run->task->purifier) {
             snprintf(bar.note, sizeof bar.note, "loss %.2f, KL %.3f", report.loss, report.kl);
         } else {
             snprintf(bar.note, sizeof bar.note, "loss %.4f, accuracy %.3f", report.loss, report.accuracy);
@@ -293,7 +303,7 @@ static exit_status run_epoch(const training_run *run, loop_state *state, uint64_
         if (session_interrupted()) {
             progress_finish(&bar);
             status = interrupted(run, state);
-        } else if (session_seconds() - state->saved_at > 60 * run->settings->save_minutes) {
+        } else if (session_seconds() - state->saved_at > 60 * run->task->settings->save_minutes) {
             status = save_checkpoint(run, state);
         }
     }
@@ -301,22 +311,22 @@ static exit_status run_epoch(const training_run *run, loop_state *state, uint64_
     return status;
 }
 
-static exit_status load_test_images(const training_run *run, loop_state *state)
+static exit_status load_test_images(const loop *run, loop_state *state)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
-    if (!run->test || run->settings->validate == 0) {
+    if (!run->test || run->task->settings->validate == 0) {
         return STATUS_OK;
     }
     carso_dataset_get_info(run->test, &info);
-    uint64_t count = (uint64_t)run->settings->validate < info.count ? (uint64_t)run->settings->validate : info.count;
+    uint64_t count = (uint64_t)run->task->settings->validate < info.count ? (uint64_t)run->task->settings->validate : info.count;
     return samples_from_dataset(run->context, run->test, 0, count, &state->test);
 }
 
-static exit_status allocate(const training_run *run, loop_state *state)
+static exit_status allocate(const loop *run, loop_state *state)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
     carso_dataset_get_info(run->data, &info);
-    size_t batch = (size_t)run->settings->batch;
+    size_t batch = (size_t)run->task->settings->batch;
     state->order = malloc((size_t)info.count * sizeof *state->order);
     state->pixels = malloc(batch * (size_t)info.channels * (size_t)info.height * (size_t)info.width);
     state->labels = malloc(batch * sizeof *state->labels);
@@ -331,20 +341,20 @@ static exit_status allocate(const training_run *run, loop_state *state)
     state->images.height = info.height;
     state->images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
     state->saved_at = session_seconds();
-    state->steps_per_epoch = training_steps_per_epoch(run->settings, run->data);
+    state->steps_per_epoch = training_steps_per_epoch(run->task->settings, run->data);
     return state->steps_per_epoch > 0 ? load_test_images(run, state) : STATUS_USAGE;
 }
 
-static exit_status write_model(const training_run *run)
+static exit_status write_model(const loop *run)
 {
     carso_model *model;
     carso_status made = carso_trainer_get_model(run->trainer, &model);
     if (made == CARSO_OK) {
-        made = carso_model_save(model, run->settings->output);
+        made = carso_model_save(model, run->task->settings->output);
         carso_model_destroy(model);
     }
     if (made != CARSO_OK) {
-        return session_failure(run->context, made, "cannot write the model %s", run->settings->output);
+        return session_failure(run->context, made, "cannot write the model %s", run->task->settings->output);
     }
     /* The checkpoint is a whole model and more; once the model is written it has served. */
     if (remove(run->checkpoint) != 0 && errno != ENOENT) {
@@ -353,7 +363,7 @@ static exit_status write_model(const training_run *run)
     return STATUS_OK;
 }
 
-exit_status training_loop(const training_run *run)
+static exit_status train(const loop *run)
 {
     loop_state state = {0};
     exit_status status = allocate(run, &state);
@@ -362,7 +372,7 @@ exit_status training_loop(const training_run *run)
         uint64_t epoch = carso_trainer_step(run->trainer) / (uint64_t)state.steps_per_epoch;
         epoch_sums sums = {0};
         validation measured = {0};
-        if (epoch >= (uint64_t)run->settings->epochs) {
+        if (epoch >= (uint64_t)run->task->settings->epochs) {
             break;
         }
         double epoch_started = session_seconds();
@@ -382,12 +392,45 @@ exit_status training_loop(const training_run *run)
     if (status == STATUS_OK) {
         status = write_model(run);
     }
-    if (status == STATUS_OK && !run->settings->common.json) {
-        printf("wrote %s after %.0f seconds\n", run->settings->output, session_seconds() - started);
+    if (status == STATUS_OK && !run->task->settings->common.json) {
+        printf("wrote %s after %.0f seconds\n", run->task->settings->output, session_seconds() - started);
     }
     free(state.order);
     free(state.pixels);
     free(state.labels);
     samples_release(&state.test);
+    return status;
+}
+
+exit_status training_run(const training_task *task)
+{
+    const training_settings *settings = task->settings;
+    loop run = {.task = task};
+    exit_status status = checkpoint_path(settings, &run.checkpoint);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    run.context = session_open(&settings->common);
+    if (!run.context) {
+        free(run.checkpoint);
+        return STATUS_FAILURE;
+    }
+    carso_status opened = carso_dataset_open(run.context, task->dataset, CARSO_SPLIT_TRAIN, &run.data);
+    if (opened == CARSO_OK) {
+        opened = open_test(settings, run.context, task->dataset, &run.test);
+    }
+    status = opened == CARSO_OK ? resume(settings, run.context, run.checkpoint, task->purifier, &run.trainer)
+                                : session_failure(run.context, opened, "cannot open %s", task->dataset);
+    if (status == STATUS_OK && !run.trainer) {
+        status = task->new_trainer(task->user, run.data, run.context, &run.trainer);
+    }
+    if (status == STATUS_OK) {
+        status = train(&run);
+    }
+    carso_trainer_destroy(run.trainer);
+    carso_dataset_destroy(run.test);
+    carso_dataset_destroy(run.data);
+    carso_context_destroy(run.context);
+    free(run.checkpoint);
     return status;
 }

@@ -35,29 +35,22 @@ typedef struct training_settings {
 /* clang-format on */
 
 void training_defaults(training_settings *training);
-/* Path of the checkpoint, to be freed; complains where it or the model could not be written. */
-exit_status training_checkpoint_path(const training_settings *training, char **out_path);
-/* Opens the checkpoint where resume is set; *out_trainer stays NULL where it is not. purifier: the kind of training it must be of. */
-exit_status training_resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
-                            carso_trainer **out_trainer);
-/* Opens the test images where they are asked for; a set that has none gives a warning, and *out_test stays NULL. */
-carso_status training_open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test);
 /* Number of steps in an epoch; 0 after a complaint. */
 int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data);
 
-typedef struct training_run {
+/* What distinguishes the two trainings. */
+typedef struct training_task {
     const training_settings *settings;
-    carso_context *context;
-    carso_trainer *trainer;
-    const carso_dataset *data;
-    const carso_dataset *test; /* NULL: no validation */
-    const char *checkpoint;
+    const char *dataset;
     bool purifier;
     double epsilon;                  /* of the validation's attack on the classifier */
     carso_read_options augmentation; /* seed and epoch are set by the loop */
-} training_run;
+    /* Makes the trainer of a run that does not resume. */
+    exit_status (*new_trainer)(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out);
+    const void *user;
+} training_task;
 
-/* Trains to the end and writes the model, or saves a checkpoint where interrupted. */
-exit_status training_loop(const training_run *run);
+/* Opens the data, resumes or begins, trains to the end and writes the model, or saves a checkpoint where interrupted. */
+exit_status training_run(const training_task *task);
 
 #endif
