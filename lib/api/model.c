@@ -34,21 +34,12 @@ void carso_purifier_options_init(carso_purifier_options *options, size_t size)
     cso_options_fill(options, size, &purifier_defaults, sizeof purifier_defaults);
 }
 
-/* Guards against a struct_size that was never set. */
-#define LARGEST_STRUCT 65536
-
-static carso_status missing_argument(const carso_context *context, const char *call, const char *argument)
-{
-    return context == NULL ? CARSO_ERROR_INVALID_ARGUMENT
-                           : cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call, argument);
-}
-
 carso_status carso_model_create(carso_context *context, const carso_model_options *options, carso_model **out_model)
 {
     if (out_model != NULL)
         *out_model = NULL;
     if (context == NULL || out_model == NULL)
-        return missing_argument(context, "carso_model_create", context == NULL ? "context" : "out_model");
+        return cso_fail_missing(context, "carso_model_create", context == NULL ? "context" : "out_model");
     carso_model_options resolved = model_defaults;
     carso_status status = cso_options_copy(context, "carso_model_options", &resolved, sizeof resolved, options);
     if (status != CARSO_OK)
@@ -84,7 +75,7 @@ carso_status carso_model_add_purifier(const carso_model *model, const carso_puri
     if (out_model != NULL)
         *out_model = NULL;
     if (model == NULL || out_model == NULL)
-        return missing_argument(model == NULL ? NULL : model->context, "carso_model_add_purifier", "out_model");
+        return cso_fail_missing(model == NULL ? NULL : model->context, "carso_model_add_purifier", "out_model");
     carso_context *context = model->context;
     carso_purifier_options resolved = purifier_defaults;
     carso_status status = cso_options_copy(context, "carso_purifier_options", &resolved, sizeof resolved, options);
@@ -117,7 +108,7 @@ carso_status carso_model_load(carso_context *context, const char *path, carso_mo
     if (out_model != NULL)
         *out_model = NULL;
     if (context == NULL || path == NULL || out_model == NULL)
-        return missing_argument(context, "carso_model_load", path == NULL ? "path" : "out_model");
+        return cso_fail_missing(context, "carso_model_load", path == NULL ? "path" : "out_model");
     cso_safetensors *file = NULL;
     const carso_status status = cso_safetensors_open(context, path, &file);
     return from_opened(context, status, file, out_model);
@@ -128,7 +119,7 @@ carso_status carso_model_load_memory(carso_context *context, const void *data, s
     if (out_model != NULL)
         *out_model = NULL;
     if (context == NULL || data == NULL || out_model == NULL)
-        return missing_argument(context, "carso_model_load_memory", data == NULL ? "data" : "out_model");
+        return cso_fail_missing(context, "carso_model_load_memory", data == NULL ? "data" : "out_model");
     cso_safetensors *file = NULL;
     const carso_status status = cso_safetensors_open_memory(context, data, size, "model in memory", &file);
     return from_opened(context, status, file, out_model);
@@ -140,7 +131,7 @@ carso_status carso_model_import(const carso_model *model, const char *const *pat
     if (out_model != NULL)
         *out_model = NULL;
     if (model == NULL || paths == NULL || out_model == NULL)
-        return missing_argument(model == NULL ? NULL : model->context, "carso_model_import",
+        return cso_fail_missing(model == NULL ? NULL : model->context, "carso_model_import",
                                 paths == NULL ? "paths" : "out_model");
     carso_context *context = model->context;
     for (size_t i = 0; i < count; i++) {
@@ -170,7 +161,7 @@ carso_status carso_model_verify(const carso_model *model, const char *golden_pat
     if (out_departures != NULL)
         *out_departures = 0;
     if (model == NULL || golden_path == NULL || out_departures == NULL)
-        return missing_argument(model == NULL ? NULL : model->context, "carso_model_verify",
+        return cso_fail_missing(model == NULL ? NULL : model->context, "carso_model_verify",
                                 golden_path == NULL ? "golden_path" : "out_departures");
     if (!isfinite(tolerance) || tolerance < 0.0)
         return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
@@ -189,14 +180,14 @@ carso_status carso_model_verify(const carso_model *model, const char *golden_pat
 carso_status carso_model_save(const carso_model *model, const char *path)
 {
     if (model == NULL || path == NULL)
-        return missing_argument(model == NULL ? NULL : model->context, "carso_model_save", "path");
+        return cso_fail_missing(model == NULL ? NULL : model->context, "carso_model_save", "path");
     return cso_model_write(model, path, NULL, 0, NULL, NULL, 0);
 }
 
 carso_status carso_model_get_info(const carso_model *model, carso_model_info *out_info)
 {
     if (model == NULL || out_info == NULL)
-        return missing_argument(model == NULL ? NULL : model->context, "carso_model_get_info", "out_info");
+        return cso_fail_missing(model == NULL ? NULL : model->context, "carso_model_get_info", "out_info");
     carso_model_info info = {
         .struct_size = sizeof info,
         .channels = model->channels,
@@ -218,12 +209,7 @@ carso_status carso_model_get_info(const carso_model *model, carso_model_info *ou
         info.condition_multiply_adds = cso_graph_multiply_adds(purifier->condition);
         info.decoder_multiply_adds = cso_graph_multiply_adds(purifier->decoder);
     }
-    const size_t size = out_info->struct_size;
-    if (size < sizeof size || size > LARGEST_STRUCT)
-        return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "carso_model_get_info: struct_size is %zu; set it to sizeof *out_info", size);
-    cso_options_fill(out_info, size, &info, sizeof info);
-    return CARSO_OK;
+    return cso_struct_fill(model->context, "carso_model_get_info", out_info, &info, sizeof info);
 }
 
 const char *carso_model_class_name(const carso_model *model, int32_t index)

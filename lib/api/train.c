@@ -8,12 +8,6 @@
 #define LARGEST_STRUCT 65536
 #define MOST_STEPS UINT32_MAX
 
-static carso_status missing_argument(const carso_context *context, const char *call, const char *argument)
-{
-    return context == NULL ? CARSO_ERROR_INVALID_ARGUMENT
-                           : cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call, argument);
-}
-
 void carso_purifier_training_options_init(carso_purifier_training_options *options, size_t size)
 {
     carso_purifier_training_options defaults;
@@ -35,7 +29,7 @@ carso_status carso_trainer_create_purifier(const carso_model *model, const carso
         *out_trainer = NULL;
     }
     if (!model || !out_trainer) {
-        return missing_argument(model ? model->context : NULL, "carso_trainer_create_purifier", "out_trainer");
+        return cso_fail_missing(model ? model->context : NULL, "carso_trainer_create_purifier", "out_trainer");
     }
     carso_purifier_training_options resolved;
     cso_purifier_training_defaults(&resolved);
@@ -51,7 +45,7 @@ carso_status carso_trainer_create_classifier(const carso_model *model, const car
         *out_trainer = NULL;
     }
     if (!model || !out_trainer) {
-        return missing_argument(model ? model->context : NULL, "carso_trainer_create_classifier", "out_trainer");
+        return cso_fail_missing(model ? model->context : NULL, "carso_trainer_create_classifier", "out_trainer");
     }
     carso_classifier_training_options resolved;
     cso_classifier_training_defaults(&resolved);
@@ -118,7 +112,7 @@ carso_status carso_trainer_get_model(const carso_trainer *trainer, carso_model *
         *out_model = NULL;
     }
     if (!trainer || !out_model) {
-        return missing_argument(trainer ? trainer->context : NULL, "carso_trainer_get_model", "out_model");
+        return cso_fail_missing(trainer ? trainer->context : NULL, "carso_trainer_get_model", "out_model");
     }
     return cso_trainer_model(trainer, out_model);
 }
@@ -131,7 +125,7 @@ uint64_t carso_trainer_step(const carso_trainer *trainer)
 carso_status carso_trainer_save(const carso_trainer *trainer, const char *path)
 {
     if (!trainer || !path) {
-        return missing_argument(trainer ? trainer->context : NULL, "carso_trainer_save", "path");
+        return cso_fail_missing(trainer ? trainer->context : NULL, "carso_trainer_save", "path");
     }
     return cso_checkpoint_write(trainer, path);
 }
@@ -142,7 +136,7 @@ carso_status carso_trainer_load(carso_context *context, const char *path, carso_
         *out_trainer = NULL;
     }
     if (!context || !path || !out_trainer) {
-        return missing_argument(context, "carso_trainer_load", path ? "out_trainer" : "path");
+        return cso_fail_missing(context, "carso_trainer_load", path ? "out_trainer" : "path");
     }
     cso_safetensors *file = NULL;
     carso_status status = cso_safetensors_open(context, path, &file);

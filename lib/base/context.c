@@ -70,6 +70,12 @@ carso_status cso_fail(const carso_context *context, carso_status status, const c
     return store_failure(context, status, text);
 }
 
+carso_status cso_fail_missing(const carso_context *context, const char *call, const char *argument)
+{
+    return context == NULL ? CARSO_ERROR_INVALID_ARGUMENT
+                           : cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call, argument);
+}
+
 carso_status cso_fail_memory(const carso_context *context, const char *what)
 {
     return cso_fail(context, CARSO_ERROR_OUT_OF_MEMORY, "not enough memory for %s", what);

@@ -40,6 +40,9 @@ void cso_context_retain(carso_context *context);
 carso_status cso_fail(const carso_context *context, carso_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* A NULL argument of a public call. context may be NULL: then there is nowhere to put a message. */
+carso_status cso_fail_missing(const carso_context *context, const char *call, const char *argument);
+
 /* cso_fail for a failed allocation: returns CARSO_ERROR_OUT_OF_MEMORY. what: plural noun, "weights". */
 carso_status cso_fail_memory(const carso_context *context, const char *what);
 
