@@ -76,17 +76,12 @@ carso_status cso_trainer_create_classifier(const carso_model *model, const carso
     if (status) {
         return status;
     }
-    carso_trainer *trainer = cso_allocate(context, 1, sizeof *trainer);
-    if (!trainer) {
-        return cso_fail_memory(context, "a trainer");
+    carso_trainer *trainer;
+    status = cso_trainer_begin(model, CSO_TRAIN_CLASSIFIER, options->sub_batch, &trainer);
+    if (status) {
+        return status;
     }
-    trainer->context = context;
-    cso_context_retain(context);
-    trainer->model = (carso_model *)model;
-    cso_model_retain(trainer->model);
-    trainer->kind = CSO_TRAIN_CLASSIFIER;
     trainer->classifier_options = *options;
-    trainer->sub_batch = options->sub_batch;
     status = create_network(model, &trainer->classifier);
     if (status) {
         goto fail;

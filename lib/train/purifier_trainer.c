@@ -27,17 +27,12 @@ carso_status cso_trainer_create_purifier(const carso_model *model, const carso_p
     if (status) {
         return status;
     }
-    carso_trainer *trainer = cso_allocate(context, 1, sizeof *trainer);
-    if (!trainer) {
-        return cso_fail_memory(context, "a trainer");
+    carso_trainer *trainer;
+    status = cso_trainer_begin(model, CSO_TRAIN_PURIFIER, options->sub_batch, &trainer);
+    if (status) {
+        return status;
     }
-    trainer->context = context;
-    cso_context_retain(context);
-    trainer->model = (carso_model *)model;
-    cso_model_retain(trainer->model);
-    trainer->kind = CSO_TRAIN_PURIFIER;
     trainer->purifier_options = *options;
-    trainer->sub_batch = options->sub_batch;
     status = cso_purifier_network_create(model, &trainer->purifier);
     if (status) {
         goto fail;

@@ -6,6 +6,22 @@
 #include "train/batch.h"
 #include "train/options.h"
 
+carso_status cso_trainer_begin(const carso_model *model, cso_trainer_kind kind, int64_t sub_batch, carso_trainer **out)
+{
+    carso_trainer *trainer = cso_allocate(model->context, 1, sizeof *trainer);
+    *out = trainer;
+    if (!trainer) {
+        return cso_fail_memory(model->context, "a trainer");
+    }
+    trainer->context = model->context;
+    cso_context_retain(trainer->context);
+    trainer->model = (carso_model *)model;
+    cso_model_retain(trainer->model);
+    trainer->kind = kind;
+    trainer->sub_batch = sub_batch;
+    return CARSO_OK;
+}
+
 void cso_trainer_destroy(carso_trainer *trainer)
 {
     if (!trainer) {

@@ -45,6 +45,8 @@ typedef struct cso_train_batch {
 carso_status cso_trainer_create_purifier(const carso_model *model, const carso_purifier_training_options *options, carso_trainer **out);
 carso_status cso_trainer_create_classifier(const carso_model *model, const carso_classifier_training_options *options,
                                            carso_trainer **out);
+/* What both begin with: a trainer that holds its model and has neither network nor weights yet. */
+carso_status cso_trainer_begin(const carso_model *model, cso_trainer_kind kind, int64_t sub_batch, carso_trainer **out);
 void cso_trainer_destroy(carso_trainer *trainer); /* accepts NULL */
 
 /* report: step, epoch and sizes are filled by cso_trainer_step; the rest by the kinds' own functions. A failure leaves weights,

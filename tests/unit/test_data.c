@@ -8,28 +8,10 @@
 
 #include "base/context.h"
 #include "carso/data.h"
-#include "counting_allocator.h"
+#include "counted_folder.h"
 #include "scratch_folder.h"
 
 #define FASHION "/usr/share/datasets/fashion-mnist"
-
-static counting_allocator counts;
-static carso_context *context;
-
-static void set_up(void)
-{
-    counts = (counting_allocator){0};
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
-    scratch_create();
-}
-
-static void tear_down(void)
-{
-    scratch_remove();
-    carso_context_destroy(context);
-    ck_assert_int_eq(counts.held, 0);
-}
 
 static const char *message(void)
 {
@@ -632,7 +614,7 @@ int main(void)
 {
     Suite *suite = suite_create("data");
     TCase *tests = tcase_create("data");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, set_up_with_folder, tear_down_with_folder);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, idx_opens_in_all_spellings);
     tcase_add_test(tests, classes_are_those_of_both_splits);

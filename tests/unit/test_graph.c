@@ -5,24 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "counting_allocator.h"
+#include "counted_context.h"
 #include "graph/graph.h"
-
-static counting_allocator counts;
-static carso_context *context;
-
-static void set_up(void)
-{
-    counts = (counting_allocator){0};
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
-}
-
-static void tear_down(void)
-{
-    carso_context_destroy(context);
-    ck_assert_int_eq(counts.held, 0);
-}
 
 static void expect_message(const char *part)
 {

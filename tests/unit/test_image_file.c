@@ -11,26 +11,8 @@
 #include "base/context.h"
 #include "carso/data.h"
 #include "config.h"
-#include "counting_allocator.h"
+#include "counted_folder.h"
 #include "scratch_folder.h"
-
-static counting_allocator counts;
-static carso_context *context;
-
-static void set_up(void)
-{
-    counts = (counting_allocator){0};
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
-    scratch_create();
-}
-
-static void tear_down(void)
-{
-    scratch_remove();
-    carso_context_destroy(context);
-    ck_assert_int_eq(counts.held, 0);
-}
 
 static const char *message(void)
 {
@@ -636,7 +618,7 @@ int main(void)
 {
     Suite *suite = suite_create("image_file");
     TCase *tests = tcase_create("image_file");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, set_up_with_folder, tear_down_with_folder);
     tcase_set_timeout(tests, 100);
 #if CSO_HAVE_IMAGES
     tcase_add_test(tests, what_is_written_is_read);

@@ -4,23 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "counting_allocator.h"
-
-static counting_allocator counts;
-static carso_context *context;
-
-static void set_up(void)
-{
-    counts = (counting_allocator){0};
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
-}
-
-static void tear_down(void)
-{
-    carso_context_destroy(context);
-    ck_assert_int_eq(counts.held, 0);
-}
+#include "counted_context.h"
 
 static bool message_has(const char *part)
 {

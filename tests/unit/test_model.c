@@ -7,24 +7,8 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "counting_allocator.h"
+#include "counted_context.h"
 #include "model/run.h"
-
-static counting_allocator counts;
-static carso_context *context;
-
-static void set_up(void)
-{
-    counts = (counting_allocator){0};
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
-}
-
-static void tear_down(void)
-{
-    carso_context_destroy(context);
-    ck_assert_int_eq(counts.held, 0);
-}
 
 static void require(carso_status status)
 {

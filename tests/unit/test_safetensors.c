@@ -9,26 +9,8 @@
 #include <sys/wait.h>
 
 #include "base/safetensors.h"
-#include "counting_allocator.h"
+#include "counted_folder.h"
 #include "scratch_folder.h"
-
-static counting_allocator counts;
-static carso_context *context;
-
-static void set_up(void)
-{
-    counts = (counting_allocator){0};
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
-    scratch_create();
-}
-
-static void tear_down(void)
-{
-    scratch_remove();
-    carso_context_destroy(context);
-    ck_assert_int_eq(counts.held, 0);
-}
 
 static bool message_has(const char *part)
 {
@@ -552,7 +534,7 @@ int main(void)
 {
     Suite *suite = suite_create("safetensors");
     TCase *tests = tcase_create("safetensors");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, set_up_with_folder, tear_down_with_folder);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, well_formed_files_open);
     tcase_add_test(tests, hostile_lengths_are_refused);
