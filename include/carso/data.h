@@ -56,8 +56,9 @@ CARSO_API void carso_read_options_init(carso_read_options *options, size_t size)
  * An IDX set of 10 classes of 28x28 whose path has "fashion" in it gets Fashion-MNIST's class names; CIFAR takes its
  * names from batches.meta.txt or fine_label_names.txt beside.
  * Tiny-ImageNet: classes in the order of their identifiers' bytes, called by their first word in words.txt beside, if any.
- * Image folders: classes and images in the order of their names' bytes; the classes are those of train/ and test/
- * together; names beginning with a dot are passed over. Up to 64 images, spread over the set, are looked at: if any has
+ * Image folders: classes in the order of their names' bytes, and so the files of each; the images are the first of every
+ * class, the second of every class and so on, so that the first N are of all classes (Tiny-ImageNet's train likewise).
+ * The classes are those of train/ and test/ together; names beginning with a dot are passed over. Up to 64 images, spread over the set, are looked at: if any has
  * colour the set has three channels, and gray images are read as RGB.
  * NOT_FOUND, IO, BAD_FORMAT (the message names the file and what is wrong), UNSUPPORTED. Since 0.1.
  */

@@ -45,6 +45,9 @@ carso_status cso_folder_list(const carso_context *context, const char *path, boo
 /* Size and channels, from a few images of all classes: a wrong size is found now rather than in the middle of training.
  */
 carso_status cso_folder_probe(carso_dataset *dataset);
+/* From files class by class to the first of every class, the second of every class and so on: a set's first N images are
+ * then of all classes. */
+carso_status cso_folder_interleave(carso_dataset *dataset);
 
 bool cso_tiny_imagenet_find(const char *folder);
 carso_status cso_tiny_imagenet_open(carso_dataset *dataset, const char *folder, carso_split split);

@@ -155,6 +155,49 @@ carso_status cso_folder_probe(carso_dataset *dataset)
     return CARSO_OK;
 }
 
+carso_status cso_folder_interleave(carso_dataset *dataset)
+{
+    const carso_context *context = dataset->context;
+    const size_t count = dataset->files.count, classes = (size_t)dataset->info.classes;
+    cso_name_list files = {0};
+    size_t *next = cso_allocate(context, classes, sizeof *next), *end = cso_allocate(context, classes, sizeof *end);
+    size_t *live = cso_allocate(context, classes, sizeof *live); /* classes that have images left */
+    size_t live_count = 0, position = 0;
+    carso_status status =
+        next == NULL || end == NULL || live == NULL ? cso_fail_memory(context, "the order of images") : CARSO_OK;
+    while (position < count && status == CARSO_OK) {
+        const size_t class_index = (size_t)dataset->labels[position];
+        next[class_index] = position;
+        while (position < count && (size_t)dataset->labels[position] == class_index) {
+            position++;
+        }
+        end[class_index] = position;
+        live[live_count++] = class_index;
+    }
+    for (position = 0; live_count > 0 && status == CARSO_OK;) {
+        size_t kept = 0;
+        for (size_t i = 0; i < live_count && status == CARSO_OK; i++) {
+            const size_t class_index = live[i];
+            status = cso_name_list_append(context, &files, cso_name_list_at(&dataset->files, next[class_index]++));
+            dataset->labels[position++] = (int32_t)class_index;
+            if (next[class_index] < end[class_index]) {
+                live[kept++] = class_index;
+            }
+        }
+        live_count = kept;
+    }
+    if (status == CARSO_OK) {
+        cso_name_list_release(context, &dataset->files);
+        dataset->files = files;
+    } else {
+        cso_name_list_release(context, &files);
+    }
+    cso_release(context, live);
+    cso_release(context, end);
+    cso_release(context, next);
+    return status;
+}
+
 static carso_status label_files(carso_dataset *dataset, const size_t *counts)
 {
     dataset->labels = cso_allocate_raw(dataset->context, dataset->files.count, sizeof *dataset->labels);
@@ -198,6 +241,9 @@ carso_status cso_folder_open(carso_dataset *dataset, const char *path, carso_spl
     }
     if (status == CARSO_OK) {
         status = label_files(dataset, counts);
+    }
+    if (status == CARSO_OK) {
+        status = cso_folder_interleave(dataset);
     }
     cso_release(dataset->context, counts);
     return status;

@@ -97,6 +97,9 @@ static carso_status open_train(carso_dataset *dataset, const char *train, const 
     if (status == CARSO_OK) {
         status = label_images(dataset, labels);
     }
+    if (status == CARSO_OK) {
+        status = cso_folder_interleave(dataset);
+    }
     cso_release(context, labels);
     cso_release(context, end);
     return status;

@@ -108,7 +108,7 @@ static void check_images(const carso_dataset *dataset, const int *labels, const 
 
 START_TEST(both_splits)
 {
-    static const int train_labels[] = {0, 0, 0, 1, 1, 1, 2, 2, 2}, train_levels[] = {0, 1, 2, 10, 11, 12, 20, 21, 22};
+    static const int train_labels[] = {0, 1, 2, 0, 1, 2, 0, 1, 2}, train_levels[] = {0, 10, 20, 1, 11, 21, 2, 12, 22};
     static const int labels[] = {2, 0, 1, 0}, levels[] = {100, 101, 103, 102}; /* as the list has them */
     carso_dataset *dataset = open_set(CARSO_SPLIT_TRAIN);
     check_images(dataset, train_labels, train_levels, 9);
