@@ -174,8 +174,9 @@ CARSO_API carso_status carso_model_get_info(const carso_model *model, carso_mode
 CARSO_API const char *carso_model_class_name(const carso_model *model, int32_t index);
 
 /**
- * The layers with their shapes, parameters and multiply-adds, taps, purifier and provenance as JSON text; valid as long
- * as the model. NULL where memory ran out. Since 0.1.
+ * The layers with their definitions (as the paper's tables write them), shapes, parameters and multiply-adds, taps,
+ * purifier with the parts that it has (tables 4 and 6 to 11), and provenance as JSON text; valid as long as the model.
+ * NULL where memory ran out. Since 0.1.
  */
 CARSO_API const char *carso_model_describe(const carso_model *model);
 

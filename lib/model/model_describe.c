@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a model is, as JSON for people and programs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model/layer_text.h"
 #include "model/model.h"
+
+#define TAP_ENCODER "repr_compressors."
+#define INPUT_ENCODER "input_compressor."
 
 /* Adding to an object or array of jansson's takes the value over, on failure too; a value that could not be made counts
  * as a failure. */
@@ -40,21 +47,29 @@ static json_t *value_json(const cso_value *value, bool *failed)
     return object;
 }
 
+static uint64_t node_parameters(const cso_graph *graph, const cso_node *node)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < CSO_MAX_PARAMETERS; i++) {
+        if (node->parameter[i] >= 0)
+            count += graph->parameter[node->parameter[i]].parameter->count;
+    }
+    return count;
+}
+
 static json_t *layer_json(const cso_graph *graph, int index, bool *failed)
 {
     const cso_node *node = &graph->node[index];
     json_t *object = value_json(&graph->value[node->output], failed);
     set(object, "kind", json_string(cso_op_kind_name(node->kind)), failed);
+    char definition[CSO_LAYER_TEXT_SIZE];
+    cso_layer_text(graph, node, definition);
+    set(object, "definition", json_string(definition), failed);
     json_t *inputs = json_array();
     for (int i = 0; i < node->input_count; i++)
         append(inputs, json_string(graph->value[node->input[i]].name), failed);
     set(object, "inputs", inputs, failed);
-    json_int_t parameters = 0;
-    for (int i = 0; i < CSO_MAX_PARAMETERS; i++) {
-        if (node->parameter[i] >= 0)
-            parameters += (json_int_t)graph->parameter[node->parameter[i]].parameter->count;
-    }
-    set(object, "parameters", json_integer(parameters), failed);
+    set(object, "parameters", json_integer((json_int_t)node_parameters(graph, node)), failed);
     set(object, "multiply_adds", json_integer((json_int_t)cso_graph_node_multiply_adds(graph, index)), failed);
     return object;
 }
@@ -81,6 +96,68 @@ static json_t *input_json(const carso_model *model, bool *failed)
     return object;
 }
 
+static bool begins(const char *name, const char *with)
+{
+    return strncmp(name, with, strlen(with)) == 0;
+}
+
+/* Of the node called name in one of the purifier's graphs: what the paper has a table for (docs/purifier.md). */
+static void part_name(const cso_purifier *purifier, const cso_graph *graph, const char *name, char *part, size_t size)
+{
+    int tap = 0;
+    if (graph == purifier->decoder)
+        snprintf(part, size, "decoder");
+    else if (graph == purifier->encoder)
+        snprintf(part, size, "%s",
+                 begins(name, INPUT_ENCODER) || strcmp(name, "standardise") == 0 ? "input_encoder" : "joint_encoder");
+    else if (sscanf(name, TAP_ENCODER "%d.", &tap) == 1)
+        snprintf(part, size, "tap_encoder.%d", tap);
+    else
+        snprintf(part, size, "representation_encoder");
+}
+
+static void add_to(json_t *object, const char *key, uint64_t number, bool *failed)
+{
+    const json_int_t sum = json_integer_value(json_object_get(object, key)) + (json_int_t)number;
+    set(object, key, json_integer(sum), failed);
+}
+
+/* Appends the parts of a graph, whose layers follow one another. */
+static void append_parts(json_t *parts, const cso_purifier *purifier, const cso_graph *graph, bool *failed)
+{
+    json_t *part = NULL, *layers = NULL;
+    char last[64] = "";
+    for (int i = 0; graph != NULL && i < graph->node_count; i++) {
+        const cso_node *node = &graph->node[i];
+        const char *name = graph->value[node->output].name;
+        char own[64];
+        part_name(purifier, graph, name, own, sizeof own);
+        if (strcmp(own, last) != 0) {
+            snprintf(last, sizeof last, "%s", own);
+            part = json_object();
+            layers = json_array();
+            set(part, "name", json_string(own), failed);
+            set(part, "layers", layers, failed);
+            append(parts, part, failed);
+        }
+        /* part and layers are the array's: gone if that failed, which the caller then says. */
+        if (*failed)
+            return;
+        append(layers, json_string(name), failed);
+        add_to(part, "parameters", node_parameters(graph, node), failed);
+        add_to(part, "multiply_adds", cso_graph_node_multiply_adds(graph, i), failed);
+    }
+}
+
+static json_t *parts_json(const cso_purifier *purifier, bool *failed)
+{
+    json_t *parts = json_array();
+    append_parts(parts, purifier, purifier->condition, failed);
+    append_parts(parts, purifier, purifier->encoder, failed);
+    append_parts(parts, purifier, purifier->decoder, failed);
+    return parts;
+}
+
 static json_t *purifier_json(const cso_purifier *purifier, bool *failed)
 {
     if (purifier == NULL)
@@ -92,6 +169,7 @@ static json_t *purifier_json(const cso_purifier *purifier, bool *failed)
     set(object, "condition", graph_json(purifier->condition, failed), failed);
     set(object, "encoder", purifier->encoder == NULL ? json_null() : graph_json(purifier->encoder, failed), failed);
     set(object, "decoder", graph_json(purifier->decoder, failed), failed);
+    set(object, "parts", parts_json(purifier, failed), failed);
     return object;
 }
 
