@@ -112,6 +112,41 @@ CARSO_API const double *carso_attack_result_last_loss(const carso_attack_result 
 CARSO_API const uint8_t *carso_attack_result_non_finite(const carso_attack_result *result);
 CARSO_API const double *carso_attack_result_zero_gradient(const carso_attack_result *result);
 
+/**
+ * More arrays of the result:
+ *   tiny_gradient [count]: share, over steps, of gradient components that are not zero but smaller than 1e-10, in units
+ *   of loss per unit of [0, 1];
+ *   non_finite_losses, non_finite_gradients [count]: evaluations with a loss, or a gradient, that was not finite. An
+ *   image where that happened is moved no further in that run. Since 0.1.
+ */
+CARSO_API const double *carso_attack_result_tiny_gradient(const carso_attack_result *result);
+CARSO_API const uint32_t *carso_attack_result_non_finite_losses(const carso_attack_result *result);
+CARSO_API const uint32_t *carso_attack_result_non_finite_gradients(const carso_attack_result *result);
+
+/**
+ * What an attack met at a step, over the images, restarts and targets that were evaluated there: images that are done,
+ * or were not finite, no longer are. An evaluation is the mean over eot sets of draws. Since 0.1.
+ */
+typedef struct carso_attack_step {
+    size_t struct_size; /**< set by the caller */
+    uint64_t first_step;     /**< 0: the start; of SQUARE step k is query k */
+    uint64_t steps;          /**< that this entry sums up: 1, but for attacks of more than 1000 */
+    uint64_t evaluations;    /**< of an image */
+    uint64_t non_finite;     /**< of these, with a loss or gradient that is not finite */
+    uint64_t misclassified;  /**< of these, by the loss's aggregation in each of the eot sets (or the target reached) */
+    uint64_t gradients;      /**< finite ones */
+    uint64_t flat_gradients; /**< of these, zero in every component */
+    double mean_loss;        /**< of those that are finite, NaN where none is */
+    double zero_gradient;    /**< share of the gradients' components that are exactly zero; 0 without gradients */
+    double tiny_gradient;    /**< as tiny_gradient above */
+} carso_attack_step;
+
+/** Number of entries. Since 0.1. */
+CARSO_API uint64_t carso_attack_result_step_count(const carso_attack_result *result);
+/** INVALID_ARGUMENT: a NULL argument, or index past the end. Since 0.1. */
+CARSO_API carso_status carso_attack_result_get_step(const carso_attack_result *result, uint64_t index,
+                                                    carso_attack_step *out_step);
+
 #ifdef __cplusplus
 }
 #endif

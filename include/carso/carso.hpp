@@ -251,6 +251,24 @@ public:
     view<double> last_loss() const noexcept { return {carso_attack_result_last_loss(get()), count()}; }
     view<std::uint8_t> non_finite() const noexcept { return {carso_attack_result_non_finite(get()), count()}; }
     view<double> zero_gradient() const noexcept { return {carso_attack_result_zero_gradient(get()), count()}; }
+    view<double> tiny_gradient() const noexcept { return {carso_attack_result_tiny_gradient(get()), count()}; }
+    view<std::uint32_t> non_finite_losses() const noexcept
+    {
+        return {carso_attack_result_non_finite_losses(get()), count()};
+    }
+    view<std::uint32_t> non_finite_gradients() const noexcept
+    {
+        return {carso_attack_result_non_finite_gradients(get()), count()};
+    }
+    std::size_t step_count() const noexcept { return static_cast<std::size_t>(carso_attack_result_step_count(get())); }
+    carso_attack_step step(std::size_t index) const
+    {
+        carso_attack_step found;
+        found.struct_size = sizeof found;
+        if (carso_attack_result_get_step(get(), index, &found) != CARSO_OK)
+            throw std::out_of_range("carso::attack_result::step");
+        return found;
+    }
 
 private:
     detail::handle<carso_attack_result, carso_attack_result_destroy> handle_;

@@ -1,212 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "carso/attack.h"
 
-#include <math.h>
 #include <string.h>
 
-#include "api/image_batch.h"
+#include "api/attack_options.h"
+#include "api/attack_result.h"
 #include "attack/apgd.h"
-#include "attack/losses.h"
 #include "attack/objective.h"
 #include "attack/pgd.h"
 #include "attack/square.h"
 
-#define MOST_STEPS 1000000
-#define MOST_DRAWS 65536
 /* Enough to rank classes by their mean logits. */
 #define RANKING_DRAWS 64
 /* Buffers of a sub-batch take about this many bytes per component of an image, and may take this share of the memory
  * limit. */
 #define BYTES_PER_COMPONENT 64
 #define HOST_SHARE 8
-
-struct carso_attack_result {
-    carso_context *context;
-    uint64_t count;
-    float *images;
-    double *first_loss, *last_loss;
-    uint8_t *non_finite;
-    double *zero_gradient;
-};
-
-void carso_attack_options_init(carso_attack_options *options, size_t size)
-{
-    const carso_attack_options defaults = {
-        .method = CARSO_ATTACK_PGD,
-        .objective = CARSO_OBJECTIVE_CLASSIFIER,
-        .loss = CARSO_LOSS_CROSS_ENTROPY,
-        .steps = 40,
-        .epsilon = 8.0 / 255.0,
-        .step_size = 0.01,
-        .random_start = 1,
-        .restarts = 1,
-        .draws = 8,
-        .eot = 1,
-        .norm = CARSO_NORM_LINF,
-        .queries = 5000,
-        .target_classes = 9,
-    };
-    cso_options_fill(options, size, &defaults, sizeof defaults);
-}
-
-static carso_status check_range(const carso_context *context, const char *name, int32_t value, int32_t low,
-                                int32_t high)
-{
-    if (value >= low && value <= high)
-        return CARSO_OK;
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_attack: %s is %d, not in %d to %d", name, value, low,
-                    high);
-}
-
-static carso_status check_size(const carso_context *context, const char *name, double value)
-{
-    if (isfinite(value) && value >= 0.0)
-        return CARSO_OK;
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                    "carso_attack: %s is %g; a finite number, 0 or larger, is needed", name, value);
-}
-
-static int target_set_count(const carso_model *model, const carso_attack_options *options)
-{
-    const int others = model->classes - 1;
-    return options->method != CARSO_ATTACK_APGD_TARGETED ? 1
-           : options->target_classes < others            ? options->target_classes
-                                                         : others;
-}
-
-/* Draws are numbered in 32 bits: with more of them, some would be used twice. */
-static carso_status check_draws(const carso_model *model, const carso_attack_options *options)
-{
-    const bool searches = options->method >= CARSO_ATTACK_APGD, square = options->method == CARSO_ATTACK_SQUARE;
-    const uint64_t steps = options->method == CARSO_ATTACK_FGSM ? 1
-                           : square                             ? (uint64_t)options->queries
-                                                                : (uint64_t)options->steps;
-    const uint64_t evaluations = searches ? CSO_SEARCH_EVALUATIONS(steps) : steps + 1;
-    const uint64_t runs = options->method == CARSO_ATTACK_FGSM
-                              ? 1
-                              : (uint64_t)options->restarts * (uint64_t)target_set_count(model, options);
-    uint64_t total;
-    /* One evaluation more, to rank the targets. */
-    if (!__builtin_mul_overflow(evaluations * (uint64_t)options->eot, runs, &total) &&
-        !__builtin_add_overflow(total, (uint64_t)1, &total) &&
-        !__builtin_mul_overflow(total, (uint64_t)options->draws, &total) && total <= UINT32_MAX)
-        return CARSO_OK;
-    return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
-                    "carso_attack: %llu %s with %d evaluations of %d draws, %llu times, need more than the %lu "
-                    "draws that an image "
-                    "has",
-                    (unsigned long long)steps, square ? "queries" : "steps", options->eot, options->draws,
-                    (unsigned long long)runs, (unsigned long)UINT32_MAX);
-}
-
-static carso_status check_classes(const carso_model *model, const carso_attack_options *options)
-{
-    const bool targeted = options->targets || options->method == CARSO_ATTACK_APGD_TARGETED;
-    const int least = cso_loss_least_classes((carso_loss)options->loss, targeted);
-    if (model->classes >= least)
-        return CARSO_OK;
-    return cso_fail(model->context, CARSO_ERROR_UNSUPPORTED,
-                    "carso_attack: the %s DLR loss needs %d classes or more, and the model has %d; use a margin or a "
-                    "cross-entropy",
-                    targeted ? "targeted" : "untargeted", least, model->classes);
-}
-
-/* What the method reads; the rest may hold anything. */
-static carso_status check_method(const carso_context *context, const carso_attack_options *options)
-{
-    const bool pgd = options->method == CARSO_ATTACK_PGD, square = options->method == CARSO_ATTACK_SQUARE;
-    const bool targeted = options->method == CARSO_ATTACK_APGD_TARGETED;
-    carso_status status = CARSO_OK;
-    if (options->method == CARSO_ATTACK_FGSM && options->norm != CARSO_NORM_LINF)
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "carso_attack: FGSM is an l-infinity attack; for the l2 norm use PGD");
-    if (options->method == CARSO_ATTACK_FGSM)
-        return CARSO_OK;
-    if ((status = check_range(context, "restarts", options->restarts, 1, MOST_STEPS)) != CARSO_OK)
-        return status;
-    if (square) {
-        status = check_range(context, "queries", options->queries, 1, MOST_STEPS);
-    } else {
-        status = check_range(context, "steps", options->steps, 0, MOST_STEPS);
-        if (status == CARSO_OK && pgd)
-            status = check_size(context, "step_size", options->step_size);
-        if (status == CARSO_OK && pgd)
-            status = check_size(context, "momentum", options->momentum);
-        if (status == CARSO_OK)
-            status = check_range(context, "random_start", options->random_start, 0, 1);
-    }
-    if (status == CARSO_OK && !pgd)
-        status = check_range(context, "early_stop", options->early_stop, 0, 1);
-    if (status == CARSO_OK && targeted)
-        status = check_range(context, "target_classes", options->target_classes, 1, MOST_STEPS);
-    if (status == CARSO_OK && targeted && options->targets)
-        status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                          "carso_attack: targets are given, and APGD_TARGETED chooses its own; use APGD");
-    return status;
-}
-
-static carso_status check_options(const carso_model *model, const carso_attack_options *options)
-{
-    const carso_context *const context = model->context;
-    carso_status status;
-    if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM, CARSO_ATTACK_SQUARE)) !=
-            CARSO_OK ||
-        (status = check_range(context, "objective", options->objective, CARSO_OBJECTIVE_CLASSIFIER,
-                              CARSO_OBJECTIVE_DEFENCE)) != CARSO_OK ||
-        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_DLR)) !=
-            CARSO_OK ||
-        (status = check_range(context, "norm", options->norm, CARSO_NORM_LINF, CARSO_NORM_L2)) != CARSO_OK ||
-        (status = check_size(context, "epsilon", options->epsilon)) != CARSO_OK ||
-        (status = check_method(context, options)) != CARSO_OK ||
-        (status = check_classes(model, options)) != CARSO_OK)
-        return status;
-    if (options->objective != CARSO_OBJECTIVE_DEFENCE)
-        return CARSO_OK;
-    if (!model->purifier)
-        return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
-                        "carso_attack: the objective is the defence, but the model has no purifier; add one with "
-                        "carso_model_add_purifier and train it");
-    if ((status = check_range(context, "draws", options->draws, 1, MOST_DRAWS)) != CARSO_OK ||
-        (status = check_range(context, "eot", options->eot, 1, MOST_STEPS)) != CARSO_OK)
-        return status;
-    return check_draws(model, options);
-}
-
-static carso_status check_targets(const cso_image_batch *batch, const int32_t *labels,
-                                  const carso_attack_options *options)
-{
-    for (int64_t i = 0; options->targets && i < batch->count; i++) {
-        const int32_t target = options->targets[i];
-        if (target < 0 || target >= batch->model->classes || target == labels[i])
-            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT,
-                            "carso_attack: target %lld is %d; a class from 0 to %d other than the label, which is %d, "
-                            "is needed",
-                            (long long)i, target, batch->model->classes - 1, labels[i]);
-    }
-    return CARSO_OK;
-}
-
-static carso_status allocate_result(const cso_image_batch *batch, carso_attack_result **out)
-{
-    const size_t count = (size_t)batch->count;
-    carso_attack_result *const result = cso_allocate(batch->context, 1, sizeof *result);
-    if (!result)
-        return cso_fail_memory(batch->context, "the attack's result");
-    *out = result;
-    result->context = batch->model->context;
-    cso_context_retain(result->context);
-    result->count = (uint64_t)count;
-    result->images = cso_image_batch_allocate(batch, count, batch->image_size, 1, sizeof *result->images);
-    result->first_loss = cso_allocate(batch->context, count, sizeof *result->first_loss);
-    result->last_loss = cso_allocate(batch->context, count, sizeof *result->last_loss);
-    result->non_finite = cso_allocate(batch->context, count, sizeof *result->non_finite);
-    result->zero_gradient = cso_allocate(batch->context, count, sizeof *result->zero_gradient);
-    if (!result->images || !result->first_loss || !result->last_loss || !result->non_finite || !result->zero_gradient)
-        return cso_fail_memory(batch->context, "the attack's result");
-    for (size_t i = 0; i < count; i++)
-        result->first_loss[i] = result->last_loss[i] = NAN; /* of images that a cancelled attack did not reach */
-    return CARSO_OK;
-}
 
 /* Progress of one sub-batch as a share of the whole call. */
 typedef struct sub_progress {
@@ -308,7 +117,7 @@ static carso_status rank_targets(const cso_image_batch *batch, const int32_t *la
 }
 
 static carso_status run_search(const cso_image_batch *batch, const int32_t *labels, sub_attack *work, int64_t first,
-                               int64_t count, float *attacked, const cso_pgd_report *report)
+                               int64_t count, float *attacked, const cso_attack_report *report)
 {
     const carso_attack_options *const options = work->options;
     const bool square = options->method == CARSO_ATTACK_SQUARE;
@@ -344,7 +153,7 @@ static carso_status run_search(const cso_image_batch *batch, const int32_t *labe
 }
 
 static carso_status run_pgd(const cso_image_batch *batch, const int32_t *labels, sub_attack *work, int64_t first,
-                            int64_t count, float *attacked, const cso_pgd_report *report)
+                            int64_t count, float *attacked, const cso_attack_report *report)
 {
     const carso_attack_options *const options = work->options;
     const cso_pgd pgd = {
@@ -408,7 +217,7 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
         .options = options,
         .objective = &objective,
         .settings = &settings,
-        .target_sets = target_set_count(batch->model, options),
+        .target_sets = cso_attack_target_sets(batch->model, options),
         .outer = {.callback = options->progress,
                   .user = options->progress_user,
                   .total = (uint64_t)((batch->count + size - 1) / size)},
@@ -420,8 +229,18 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
 
     for (int64_t first = 0; first < batch->count; first += size) {
         const int64_t count = size < batch->count - first ? size : batch->count - first;
-        const cso_pgd_report report = {result->first_loss + first, result->last_loss + first,
-                                       result->non_finite + first, result->zero_gradient + first};
+        const cso_attack_report report = {
+            .first_loss = result->first_loss + first,
+            .last_loss = result->last_loss + first,
+            .non_finite = result->non_finite + first,
+            .zero_gradient = result->zero_gradient + first,
+            .tiny_gradient = result->tiny_gradient + first,
+            .non_finite_losses = result->non_finite_losses + first,
+            .non_finite_gradients = result->non_finite_gradients + first,
+            .steps = result->steps,
+            .step_count = result->step_count,
+            .step_stride = result->step_stride,
+        };
         float *const attacked = result->images + (size_t)first * batch->image_size;
         memcpy(work.original, attacked, (size_t)count * batch->image_size * sizeof *work.original);
         status = (options->method >= CARSO_ATTACK_APGD ? run_search : run_pgd)(batch, labels, &work, first, count,
@@ -456,7 +275,7 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     carso_attack_options_init(&options, sizeof options);
     carso_status status = cso_options_copy(context, "attack options", &options, sizeof options, given);
     if (status == CARSO_OK)
-        status = check_options(model, &options);
+        status = cso_attack_options_check(model, &options);
     if (status != CARSO_OK)
         return status;
 
@@ -466,9 +285,9 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     if (status == CARSO_OK)
         status = cso_image_batch_check_labels(&batch, labels, "carso_attack");
     if (status == CARSO_OK)
-        status = check_targets(&batch, labels, &options);
+        status = cso_attack_options_check_targets(&batch, labels, &options);
     if (status == CARSO_OK)
-        status = allocate_result(&batch, &result);
+        status = cso_attack_result_allocate(&batch, cso_attack_evaluated_steps(&options), &result);
     if (status == CARSO_OK)
         status = cso_image_batch_source(&batch, 0, batch.count, result->images);
     if (status == CARSO_OK)
@@ -480,48 +299,4 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     }
     *out_result = result;
     return status;
-}
-
-void carso_attack_result_destroy(carso_attack_result *result)
-{
-    if (!result)
-        return;
-    carso_context *const context = result->context;
-    cso_release(context, result->images);
-    cso_release(context, result->first_loss);
-    cso_release(context, result->last_loss);
-    cso_release(context, result->non_finite);
-    cso_release(context, result->zero_gradient);
-    cso_release(context, result);
-    carso_context_destroy(context);
-}
-
-uint64_t carso_attack_result_count(const carso_attack_result *result)
-{
-    return result ? result->count : 0;
-}
-
-const float *carso_attack_result_images(const carso_attack_result *result)
-{
-    return result ? result->images : NULL;
-}
-
-const double *carso_attack_result_first_loss(const carso_attack_result *result)
-{
-    return result ? result->first_loss : NULL;
-}
-
-const double *carso_attack_result_last_loss(const carso_attack_result *result)
-{
-    return result ? result->last_loss : NULL;
-}
-
-const uint8_t *carso_attack_result_non_finite(const carso_attack_result *result)
-{
-    return result ? result->non_finite : NULL;
-}
-
-const double *carso_attack_result_zero_gradient(const carso_attack_result *result)
-{
-    return result ? result->zero_gradient : NULL;
 }

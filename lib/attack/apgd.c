@@ -89,9 +89,6 @@ static void move(cso_search_run *run, int64_t i, bool first_step)
     const double *const gradient = run->mean.gradient + first;
     double *const direction = own->direction, *const wanted = run->wanted;
 
-    for (size_t j = 0; j < run->size; j++)
-        run->zero_count[i] += gradient[j] == 0.0;
-    run->component_count[i] += run->size;
     cso_ball_direction(norm, gradient, run->size, direction);
     for (size_t j = 0; j < run->size; j++)
         wanted[j] = (double)current[j] + own->step[i] * direction[j];
@@ -157,6 +154,7 @@ static carso_status apgd_run(cso_search_run *run)
         for (int64_t i = 0; i < run->count; i++)
             if (!run->done[i])
                 move(run, i, step == 0);
+        run->iteration = step + 1;
         status = evaluate(run, step + 1 < steps);
         for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
             if (run->done[i])
@@ -174,13 +172,13 @@ static carso_status apgd_run(cso_search_run *run)
             checkpoint = (int)fmax(ceil(share * steps), checkpoint + 1.0);
         }
         if (status == CARSO_OK)
-            status = cso_search_progress(run, step + 1);
+            status = cso_search_progress(run);
     }
     return status;
 }
 
 carso_status cso_apgd_run(const cso_objective *objective, const cso_search *search, const float *images,
-                          const int32_t *labels, int64_t count, float *adversarial, const cso_pgd_report *report)
+                          const int32_t *labels, int64_t count, float *adversarial, const cso_attack_report *report)
 {
     static const cso_search_method method = {apgd_open, apgd_close, apgd_run, true};
     return cso_search_perform(&method, objective, search, images, labels, count, adversarial, report);

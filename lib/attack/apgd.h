@@ -7,7 +7,7 @@
 
 /* iterations are steps. Returns, and reports, as cso_search_perform. */
 carso_status cso_apgd_run(const cso_objective *objective, const cso_search *search, const float *images,
-                          const int32_t *labels, int64_t count, float *adversarial, const cso_pgd_report *report);
+                          const int32_t *labels, int64_t count, float *adversarial, const cso_attack_report *report);
 
 /* The checkpoint after current, which comes after last, all in shares of the steps. Here for tests. */
 double cso_apgd_next_checkpoint(double last, double current);

@@ -24,20 +24,14 @@ typedef struct cso_pgd {
 } cso_pgd;
 
 /*
- * images: originals, in [0, 1]; adversarial: out, within [0, 1] and epsilon. report and its arrays may be NULL; with no
+ * images: originals, in [0, 1]; adversarial: out, within [0, 1] and epsilon. report may be NULL; with no
  * report and one restart the losses at the last points are not computed. An image whose loss or gradient is not finite
  * goes back to the last point where both were (the original, where there is none; its losses are then what they are)
  * and stays there for that restart, while the others go on. Returns NON_FINITE where any was met, after finishing.
  * CANCELLED: adversarial holds the last points whose loss is known.
  * Evaluation e of restart r consumes draws (r * evaluations + e) * objective->draws onwards.
  */
-typedef struct cso_pgd_report {
-    double *first_loss, *last_loss;
-    uint8_t *non_finite;
-    double *zero_gradient;
-} cso_pgd_report;
-
 carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels,
-                         int64_t count, float *adversarial, const cso_pgd_report *report);
+                         int64_t count, float *adversarial, const cso_attack_report *report);
 
 #endif

@@ -56,7 +56,8 @@ carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient)
         !work->packed_gradient || !work->packed_index || !work->packed_labels || !work->packed_targets ||
         !work->packed_exponent || !work->sum_exponent || !work->packed_loss || !work->packed_wrong || !work->member)
         return cso_fail_memory(context, "attack points");
-    return CARSO_OK;
+    work->diagnosis = (cso_diagnosis){.count = work->count, .report = work->report};
+    return cso_diagnosis_open(&work->diagnosis, context);
 }
 
 void cso_mean_query_close(cso_mean_query *work)
@@ -68,6 +69,7 @@ void cso_mean_query_close(cso_mean_query *work)
         work->packed_exponent, work->sum_exponent,    work->packed_loss,  work->packed_wrong, work->member};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         cso_release(context, memory[i]);
+    cso_diagnosis_close(&work->diagnosis, context);
 }
 
 static bool all_finite(const float *values, size_t count)
@@ -108,16 +110,29 @@ static void add_evaluation(cso_mean_query *work, int64_t packed, bool with_gradi
     }
     work->loss[i] += work->packed_loss[packed] / work->eot;
     work->wrong[i] = work->wrong[i] && work->packed_wrong[packed];
-    if (!isfinite(work->packed_loss[packed]) || (with_gradient && !all_finite(gradient, size))) {
-        work->bad[i] = 1;
-    } else if (with_gradient) {
-        double *const sum = work->gradient + (size_t)i * size;
-        if (first) {
-            work->sum_exponent[i] = work->packed_exponent[packed];
-            memset(sum, 0, size * sizeof *sum);
-        }
-        cso_gradient_add(sum, &work->sum_exponent[i], gradient, work->packed_exponent[packed], size);
+    const bool bad_loss = !isfinite(work->packed_loss[packed]);
+    const bool bad_gradient = with_gradient && !all_finite(gradient, size);
+    work->diagnosis.image[i].non_finite_losses += bad_loss;
+    work->diagnosis.image[i].non_finite_gradients += bad_gradient;
+    work->bad[i] = work->bad[i] || bad_loss || bad_gradient;
+    if (!with_gradient || work->bad[i])
+        return;
+    double *const sum = work->gradient + (size_t)i * size;
+    if (first) {
+        work->sum_exponent[i] = work->packed_exponent[packed];
+        memset(sum, 0, size * sizeof *sum);
     }
+    cso_gradient_add(sum, &work->sum_exponent[i], gradient, work->packed_exponent[packed], size);
+}
+
+/* Of the mean of all evaluations of image i. */
+static void diagnose(cso_mean_query *work, int64_t i, bool with_gradient)
+{
+    const size_t size = (size_t)work->objective->image_size;
+    cso_diagnosis_add_loss(&work->diagnosis, work->step, !work->bad[i], work->loss[i], work->wrong[i]);
+    if (with_gradient && !work->bad[i])
+        cso_diagnosis_add_gradient(&work->diagnosis, i, work->step, work->gradient + (size_t)i * size,
+                                   work->sum_exponent[i], work->eot, size);
 }
 
 carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const uint8_t *done, const int32_t *targets,
@@ -137,12 +152,16 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
             .exponent = with_gradient ? work->packed_exponent : NULL,
             .wrong = work->packed_wrong,
         };
-        const carso_status status = cso_objective_query(work->objective, &query);
+        carso_status status = cso_objective_query(work->objective, &query);
         if (status != CARSO_OK)
             return status;
         work->next_draw += work->objective->draws;
         for (int64_t k = 0; k < count; k++)
             add_evaluation(work, k, with_gradient, repeat == 0);
+        if (repeat + 1 < work->eot && work->between && (status = work->between(work->between_user)) != CARSO_OK)
+            return status;
     }
+    for (int64_t k = 0; k < count && work->step >= 0; k++)
+        diagnose(work, work->member[k], with_gradient);
     return CARSO_OK;
 }

@@ -3,6 +3,7 @@
 #ifndef CSO_ATTACK_QUERY_H
 #define CSO_ATTACK_QUERY_H
 
+#include "attack/diagnosis.h"
 #include "model/run.h"
 
 /* One evaluation at images [count][C][H][W]; first_draw selects fresh draws. */
@@ -53,22 +54,28 @@ typedef struct cso_mean_query {
     const int32_t *labels;
     int64_t count;
     int eot;
+    const cso_attack_report *report;  /* or NULL */
+    carso_status (*between)(void *user); /* NULL, or called between the eot evaluations: not OK ends the run */
+    void *between_user;
     uint32_t next_draw;
+    int64_t step; /* that evaluations are counted for; < 0: they judge, and belong to none */
     /* Out, per image of the batch; not touched for those that are done. */
     double *loss;
-    double *gradient; /* [count][size], times a power of two that differs between images */
+    double *gradient; /* [count][size], times a power of two and eot */
     uint8_t *wrong;   /* in every one of the eot evaluations */
     uint8_t *bad;     /* a loss or gradient was not finite */
+    int32_t *sum_exponent; /* d loss / d image of image i is gradient * 2^sum_exponent[i] / eot */
+    cso_diagnosis diagnosis;
     /* Of the images that are not done, next to each other. */
     float *packed_images, *packed_gradient;
     uint64_t *packed_index;
-    int32_t *packed_labels, *packed_targets, *packed_exponent, *sum_exponent;
+    int32_t *packed_labels, *packed_targets, *packed_exponent;
     double *packed_loss;
     uint8_t *packed_wrong;
     int64_t *member;
 } cso_mean_query;
 
-/* The first six fields are set before; with_gradient: whether any evaluation will want one. */
+/* The fields before next_draw are set before; with_gradient: whether any evaluation will want one. */
 carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient);
 void cso_mean_query_close(cso_mean_query *work);
 

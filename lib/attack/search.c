@@ -7,9 +7,8 @@
 static void search_close(cso_search_run *run, double *first_loss, double *kept_loss)
 {
     const carso_context *const context = run->objective->context;
-    void *const memory[] = {run->done,       run->current, run->best,       run->best_loss,       run->wanted,
-                            run->non_finite, run->broken,  run->zero_count, run->component_count, first_loss,
-                            kept_loss};
+    void *const memory[] = {run->done,       run->current, run->best,  run->best_loss, run->wanted,
+                            run->non_finite, run->broken,  first_loss, kept_loss};
     cso_mean_query_close(&run->mean);
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         cso_release(context, memory[i]);
@@ -26,28 +25,33 @@ static carso_status search_open(cso_search_run *run, bool with_gradient)
     run->wanted = cso_allocate(context, run->size, sizeof *run->wanted);
     run->non_finite = cso_allocate(context, count, 1);
     run->broken = cso_allocate(context, count, 1);
-    run->zero_count = cso_allocate(context, count, sizeof *run->zero_count);
-    run->component_count = cso_allocate(context, count, sizeof *run->component_count);
     if (!run->done || !run->current || !run->best || !run->best_loss || !run->wanted || !run->non_finite ||
-        !run->broken || !run->zero_count || !run->component_count)
+        !run->broken)
         return cso_fail_memory(context, "attack points");
     return cso_mean_query_open(&run->mean, with_gradient);
 }
 
-carso_status cso_search_progress(const cso_search_run *run, int iteration)
+static carso_status report_progress(void *user)
 {
+    const cso_search_run *const run = user;
     const cso_search *const search = run->search;
     if (!search->progress)
         return CARSO_OK;
     const uint64_t each = search->iterations > 0 ? (uint64_t)search->iterations : 1;
     const uint64_t runs = (uint64_t)search->restarts * (uint64_t)(search->targets ? search->target_sets : 1);
-    const carso_progress progress = {sizeof progress, (uint64_t)run->number * each + (uint64_t)iteration, runs * each,
-                                     search->unit};
+    const carso_progress progress = {sizeof progress, (uint64_t)run->number * each + (uint64_t)run->iteration,
+                                     runs * each, search->unit};
     return search->progress(&progress, search->progress_user) ? CARSO_CANCELLED : CARSO_OK;
+}
+
+carso_status cso_search_progress(cso_search_run *run)
+{
+    return report_progress(run);
 }
 
 carso_status cso_search_evaluate(cso_search_run *run, bool with_gradient, uint8_t *improved)
 {
+    run->mean.step = run->iteration;
     const carso_status status = cso_mean_query_run(&run->mean, run->current, run->done, run->targets, with_gradient);
     if (status != CARSO_OK)
         return status;
@@ -82,6 +86,7 @@ static carso_status judge(cso_search_run *run)
         return CARSO_OK;
     for (int64_t i = 0; i < run->count; i++)
         run->done[i] = isnan(run->best_loss[i]);
+    run->mean.step = -1;
     const carso_status status =
         cso_mean_query_run(&run->mean, run->best, run->done, untargeted ? NULL : run->targets, false);
     for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
@@ -96,6 +101,7 @@ static carso_status judge(cso_search_run *run)
 static carso_status note_first_loss(cso_search_run *run, double *first_loss, double *kept_loss)
 {
     const bool untargeted = run->search->judged_untargeted && run->targets;
+    run->mean.step = -1;
     const carso_status status =
         cso_mean_query_run(&run->mean, run->original, NULL, untargeted ? NULL : run->targets, false);
     for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
@@ -132,6 +138,7 @@ static carso_status perform_run(const cso_search_method *method, cso_search_run 
     memcpy(run->done, run->broken, (size_t)run->count);
     for (int64_t i = 0; i < run->count; i++)
         run->best_loss[i] = NAN;
+    run->iteration = 0;
     return method->run(run);
 }
 
@@ -150,8 +157,9 @@ static carso_status check_finite(const cso_search_run *run)
 }
 
 static void fill_report(const cso_search_run *run, const double *first_loss, const double *kept_loss,
-                        const cso_pgd_report *report)
+                        const cso_attack_report *report)
 {
+    cso_diagnosis_finish(&run->mean.diagnosis);
     for (int64_t i = 0; i < run->count; i++) {
         if (report->first_loss)
             report->first_loss[i] = first_loss[i];
@@ -159,15 +167,12 @@ static void fill_report(const cso_search_run *run, const double *first_loss, con
             report->last_loss[i] = kept_loss[i];
         if (report->non_finite)
             report->non_finite[i] = run->non_finite[i];
-        if (report->zero_gradient)
-            report->zero_gradient[i] =
-                run->component_count[i] > 0 ? (double)run->zero_count[i] / (double)run->component_count[i] : 0.0;
     }
 }
 
 carso_status cso_search_perform(const cso_search_method *method, const cso_objective *objective,
                                 const cso_search *search, const float *images, const int32_t *labels, int64_t count,
-                                float *adversarial, const cso_pgd_report *report)
+                                float *adversarial, const cso_attack_report *report)
 {
     if (count <= 0)
         return CARSO_OK;
@@ -182,7 +187,10 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
                  .image_index = search->image_index,
                  .labels = labels,
                  .count = count,
-                 .eot = search->eot > 1 ? search->eot : 1},
+                 .eot = search->eot > 1 ? search->eot : 1,
+                 .report = report,
+                 .between = report_progress,
+                 .between_user = &run},
     };
     const int runs = search->restarts * (search->targets ? search->target_sets : 1);
     double *const first_loss = cso_allocate(context, (size_t)count, sizeof *first_loss);

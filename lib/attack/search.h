@@ -42,7 +42,7 @@ typedef struct cso_search_run {
     cso_mean_query mean; /* result of the last evaluation of current */
     uint8_t *non_finite; /* at any time */
     uint8_t *broken;     /* early_stop: it ended there, maybe at the image itself */
-    uint64_t *zero_count, *component_count;
+    int iteration; /* set by the method: what progress says, and evaluations are counted for */
     void *own; /* of the method */
 } cso_search_run;
 
@@ -59,7 +59,7 @@ typedef struct cso_search_method {
  * [count], or NULL: 1 where best was replaced.
  */
 carso_status cso_search_evaluate(cso_search_run *run, bool with_gradient, uint8_t *improved);
-carso_status cso_search_progress(const cso_search_run *run, int iteration);
+carso_status cso_search_progress(cso_search_run *run);
 
 /*
  * As cso_pgd_run in what it returns and reports, but that first_loss is that of the image itself, and that the point
@@ -68,7 +68,7 @@ carso_status cso_search_progress(const cso_search_run *run, int iteration);
  */
 carso_status cso_search_perform(const cso_search_method *method, const cso_objective *objective,
                                 const cso_search *search, const float *images, const int32_t *labels, int64_t count,
-                                float *adversarial, const cso_pgd_report *report);
+                                float *adversarial, const cso_attack_report *report);
 
 /* Evaluations of the objective by one run at most. */
 #define CSO_SEARCH_EVALUATIONS(iterations) ((uint64_t)(iterations) + 3)

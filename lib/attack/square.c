@@ -265,15 +265,17 @@ static carso_status square_run(cso_search_run *run)
         for (int64_t i = 0; i < run->count; i++)
             if (!run->done[i])
                 propose(run, i, query);
+        run->iteration = query;
         status = cso_search_evaluate(run, false, NULL);
+        run->iteration = query + 1;
         if (status == CARSO_OK)
-            status = cso_search_progress(run, query + 1);
+            status = cso_search_progress(run);
     }
     return status;
 }
 
 carso_status cso_square_run(const cso_objective *objective, const cso_search *search, const float *images,
-                            const int32_t *labels, int64_t count, float *adversarial, const cso_pgd_report *report)
+                            const int32_t *labels, int64_t count, float *adversarial, const cso_attack_report *report)
 {
     static const cso_search_method method = {square_open, square_close, square_run, false};
     return cso_search_perform(&method, objective, search, images, labels, count, adversarial, report);

@@ -278,6 +278,17 @@ START_TEST(test_attacks)
     const carso::attack_result result = model.attack(describe(pixels), labels, options);
     ck_assert_uint_eq(result.images().size(), pixels.size());
     ck_assert_uint_eq(result.last_loss().size(), 2);
+    ck_assert_uint_eq(result.step_count(), 4);
+    ck_assert_uint_eq(result.step(3).evaluations, 2);
+    ck_assert_uint_eq(result.tiny_gradient().size() + result.non_finite_losses().size() +
+                          result.non_finite_gradients().size(), 6);
+    bool past_the_end = false;
+    try {
+        result.step(4);
+    } catch (const std::out_of_range &) {
+        past_the_end = true;
+    }
+    ck_assert(past_the_end);
     for (std::size_t i = 0; i < pixels.size(); i++)
         ck_assert(std::fabs(result.images()[i] - pixels[i]) <= 0.05f + 1e-6f);
 

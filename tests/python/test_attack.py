@@ -64,6 +64,13 @@ class Attacks(unittest.TestCase):
             self.assertTrue((result.images >= 0).all() and (result.images <= 1).all())
             self.assertTrue((result.last_loss > result.first_loss).all())
             self.assertFalse(result.non_finite.any())
+            self.assertFalse(result.non_finite_losses.any() or result.non_finite_gradients.any())
+            self.assertLess(result.tiny_gradient.max(), 0.1)
+            self.assertEqual([step.first_step for step in result.steps], list(range(2 if method == "fgsm" else 6)))
+            self.assertEqual([step.evaluations for step in result.steps], [3] * len(result.steps))
+            self.assertEqual([step.gradients for step in result.steps], [3] * (len(result.steps) - 1) + [0])
+            self.assertAlmostEqual(result.steps[0].mean_loss, result.first_loss.mean())
+            self.assertAlmostEqual(result.steps[-1].mean_loss, result.last_loss.mean())
 
     def test_on_the_defence(self):
         options = {"objective": "defence", "loss": "margin", "draws": 2, "eot": 2, "steps": 2, "restarts": 2, "seed": 5}

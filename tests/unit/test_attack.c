@@ -428,6 +428,59 @@ START_TEST(shorter_options_are_those_of_before)
 }
 END_TEST
 
+static carso_attack_step step_of(uint64_t index)
+{
+    carso_attack_step step = {.struct_size = sizeof step};
+    ck_assert_int_eq(carso_attack_result_get_step(result, index, &step), CARSO_OK);
+    return step;
+}
+
+START_TEST(steps_are_reported)
+{
+    options.restarts = 2;
+    again(CARSO_OK);
+    ck_assert_uint_eq(carso_attack_result_step_count(result), 5);
+    for (uint64_t k = 0; k < 5; k++) {
+        const carso_attack_step step = step_of(k);
+        ck_assert(step.first_step == k && step.steps == 1 && step.evaluations == 2 * COUNT && step.non_finite == 0);
+        ck_assert_uint_eq(step.gradients, k < 4 ? 2 * COUNT : 0);
+        ck_assert(step.flat_gradients == 0 && step.zero_gradient < 0.5 && step.tiny_gradient < 0.5);
+    }
+    ck_assert_double_gt(step_of(4).mean_loss, step_of(0).mean_loss);
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_uint_eq(carso_attack_result_non_finite_losses(result)[i], 0);
+        ck_assert_uint_eq(carso_attack_result_non_finite_gradients(result)[i], 0);
+        ck_assert_double_lt(carso_attack_result_tiny_gradient(result)[i], 0.5);
+    }
+
+    /* Many steps share entries; how many were wrong is known of each. */
+    images = describe_images(pixels, 1);
+    options.method = CARSO_ATTACK_SQUARE;
+    options.restarts = 1;
+    options.queries = 2001;
+    options.epsilon = 1;
+    again(CARSO_OK);
+    ck_assert_uint_eq(carso_attack_result_step_count(result), 667);
+    ck_assert_uint_eq(step_of(666).first_step, 1998);
+    ck_assert_uint_eq(step_of(665).steps, 3);
+    ck_assert_uint_eq(step_of(666).steps, 3);
+    ck_assert_uint_eq(step_of(666).evaluations, 3);
+    ck_assert_uint_gt(step_of(666).misclassified, 0);
+    options.queries = 1001;
+    again(CARSO_OK);
+    ck_assert_uint_eq(carso_attack_result_step_count(result), 501);
+    ck_assert_uint_eq(step_of(500).steps, 1);
+
+    carso_attack_step step = {.struct_size = sizeof step};
+    ck_assert_int_eq(carso_attack_result_get_step(result, 501, &step), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("index is 501", "has 501 entries");
+    ck_assert_int_eq(carso_attack_result_get_step(NULL, 0, &step), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_attack_result_get_step(result, 0, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    step.struct_size = 0;
+    ck_assert_int_eq(carso_attack_result_get_step(result, 0, &step), CARSO_ERROR_INVALID_ARGUMENT);
+}
+END_TEST
+
 START_TEST(bad_options)
 {
     struct {
@@ -494,6 +547,10 @@ START_TEST(bad_arguments)
     ck_assert_ptr_null(carso_attack_result_last_loss(NULL));
     ck_assert_ptr_null(carso_attack_result_non_finite(NULL));
     ck_assert_ptr_null(carso_attack_result_zero_gradient(NULL));
+    ck_assert_ptr_null(carso_attack_result_tiny_gradient(NULL));
+    ck_assert_ptr_null(carso_attack_result_non_finite_losses(NULL));
+    ck_assert_ptr_null(carso_attack_result_non_finite_gradients(NULL));
+    ck_assert_uint_eq(carso_attack_result_step_count(NULL), 0);
 }
 END_TEST
 
@@ -613,6 +670,7 @@ int main(void)
     tcase_add_test(tests, independent_of_the_batch);
     tcase_add_test(tests, epsilon_0_returns_the_images);
     tcase_add_test(tests, bad_numbers);
+    tcase_add_test(tests, steps_are_reported);
     tcase_add_test(tests, bad_options);
     tcase_add_test(tests, bad_arguments);
     tcase_add_test(tests, non_finite_is_an_error_with_a_mask);

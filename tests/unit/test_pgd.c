@@ -18,7 +18,20 @@ static const uint64_t image_index[COUNT] = {5, 6, 7};
 static const int32_t labels[COUNT];
 static double first_loss[COUNT], last_loss[COUNT], zero_gradient[COUNT];
 static uint8_t non_finite[COUNT];
-static const cso_pgd_report report = {first_loss, last_loss, non_finite, zero_gradient};
+static double tiny_gradient[COUNT];
+static uint32_t bad_losses[COUNT], bad_gradients[COUNT];
+enum { RECORDS = 7 };
+static cso_step_record steps[RECORDS];
+static const cso_attack_report report = {.first_loss = first_loss,
+                                         .last_loss = last_loss,
+                                         .non_finite = non_finite,
+                                         .zero_gradient = zero_gradient,
+                                         .tiny_gradient = tiny_gradient,
+                                         .non_finite_losses = bad_losses,
+                                         .non_finite_gradients = bad_gradients,
+                                         .steps = steps,
+                                         .step_count = RECORDS,
+                                         .step_stride = 1};
 
 /* loss = weight . x, per component; what the tests look at is how it was called. */
 typedef struct linear {
@@ -44,7 +57,6 @@ static carso_status linear_evaluate(void *self, const float *images, int64_t cou
                                     uint32_t first_draw, const int32_t *label, double *losses, float *gradient)
 {
     linear *const work = self;
-    (void)index;
     (void)label;
     if (work->calls == work->fail_call)
         return CARSO_ERROR_OUT_OF_MEMORY;
@@ -56,7 +68,7 @@ static carso_status linear_evaluate(void *self, const float *images, int64_t cou
             if (gradient)
                 gradient[i * SIZE + j] = work->weight[j];
         }
-        if (i == work->bad_image && work->bad_call >= 0 && work->calls >= work->bad_call) {
+        if (work->bad_image >= 0 && index[i] == image_index[work->bad_image] && work->bad_call >= 0 && work->calls >= work->bad_call) {
             if (work->bad_loss || !gradient)
                 losses[i] = NAN;
             else
@@ -266,6 +278,67 @@ START_TEST(losses_are_means_over_eot)
 }
 END_TEST
 
+/* The same gradient, written with exponents that differ. */
+static carso_status powers_evaluate(void *self, const float *images, int64_t count, const uint64_t *index,
+                                    uint32_t first_draw, const int32_t *label, double *losses, float *gradient,
+                                    int32_t *exponent)
+{
+    const carso_status status = linear_evaluate(self, images, count, index, first_draw, label, losses, gradient);
+    for (int64_t i = 0; i < count; i++) {
+        exponent[i] = first_draw / 8 % 2 ? 20 : -30;
+        for (int j = 0; j < SIZE; j++)
+            gradient[i * SIZE + j] = ldexpf(gradient[i * SIZE + j], -exponent[i]);
+    }
+    return status;
+}
+
+/* Two components in eight are exactly zero, one is tiny, and image 1 is not finite from the third evaluation on. */
+START_TEST(what_was_met_is_counted)
+{
+    memset(steps, 0, sizeof steps);
+    work.weight[1] = 0.9e-10f;
+    work.weight[2] = 1.1e-10f;
+    work.bad_image = 1;
+    work.bad_call = 2;
+    ck_assert_int_eq(run(), CARSO_ERROR_NON_FINITE);
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_double_eq(zero_gradient[i], 0.25);
+        ck_assert_double_eq(tiny_gradient[i], 1.0 / SIZE);
+        ck_assert_uint_eq(bad_losses[i], 0);
+        ck_assert_uint_eq(bad_gradients[i], i == 1);
+    }
+    for (int k = 0; k < RECORDS; k++) {
+        const uint64_t evaluated = k > 5 ? 0 : k > 2 ? COUNT - 1 : COUNT, finite = evaluated - (k == 2);
+        ck_assert_uint_eq(steps[k].evaluations, evaluated);
+        ck_assert_uint_eq(steps[k].non_finite, k == 2);
+        ck_assert_uint_eq(steps[k].gradients, k == 5 ? 0 : finite);
+        ck_assert_uint_eq(steps[k].components, SIZE * steps[k].gradients);
+        ck_assert_uint_eq(steps[k].zero, SIZE / 4 * steps[k].gradients);
+        ck_assert_uint_eq(steps[k].tiny, steps[k].gradients);
+        ck_assert_uint_eq(steps[k].flat + steps[k].wrong, 0);
+    }
+    ck_assert_double_eq_tol(steps[5].loss, last_loss[0] + last_loss[2], 1e-12);
+    ck_assert_double_eq_tol(steps[0].loss, first_loss[0] + first_loss[1] + first_loss[2], 1e-12);
+
+    /* The mean over eot evaluations counts, whatever power of two it comes with; what has no entry goes to the last. */
+    memset(steps, 0, sizeof steps);
+    work.bad_call = -1;
+    pgd.eot = 2;
+    pgd.steps = 2 * RECORDS;
+    objective.evaluate_scaled = powers_evaluate;
+    ck_assert_int_eq(run(), CARSO_OK);
+    ck_assert_double_eq(tiny_gradient[2], 1.0 / SIZE);
+    ck_assert_uint_eq(steps[RECORDS - 1].evaluations, (uint64_t)COUNT * (RECORDS + 2));
+    for (int j = 0; j < SIZE; j++)
+        work.weight[j] = 0;
+    memset(steps, 0, sizeof steps);
+    ck_assert_int_eq(run(), CARSO_OK);
+    ck_assert_uint_eq(steps[0].flat, COUNT);
+    ck_assert_double_eq(zero_gradient[0], 1);
+    ck_assert_double_eq(tiny_gradient[0], 0);
+}
+END_TEST
+
 START_TEST(without_a_report_the_last_loss_costs_nothing)
 {
     ck_assert_int_eq(cso_pgd_run(&objective, &pgd, original, labels, COUNT, adversarial, NULL), CARSO_OK);
@@ -443,6 +516,7 @@ int main(void)
     tcase_add_test(tests, the_best_restart_is_kept);
     tcase_add_test(tests, every_evaluation_has_fresh_draws);
     tcase_add_test(tests, losses_are_means_over_eot);
+    tcase_add_test(tests, what_was_met_is_counted);
     tcase_add_test(tests, without_a_report_the_last_loss_costs_nothing);
     tcase_add_test(tests, non_finite_is_masked);
     tcase_add_test(tests, non_finite_at_the_end_is_masked);

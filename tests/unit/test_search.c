@@ -37,7 +37,20 @@ static const uint64_t image_index[COUNT] = {5, 6, 7};
 static const int32_t labels[COUNT];
 static double first_loss[COUNT], last_loss[COUNT], zero_gradient[COUNT];
 static uint8_t non_finite[COUNT];
-static const cso_pgd_report report = {first_loss, last_loss, non_finite, zero_gradient};
+static uint32_t bad_losses[COUNT], bad_gradients[COUNT];
+static double tiny_gradient[COUNT];
+enum { RECORDS = 4 };
+static cso_step_record steps[RECORDS];
+static const cso_attack_report report = {.first_loss = first_loss,
+                                         .last_loss = last_loss,
+                                         .non_finite = non_finite,
+                                         .zero_gradient = zero_gradient,
+                                         .tiny_gradient = tiny_gradient,
+                                         .non_finite_losses = bad_losses,
+                                         .non_finite_gradients = bad_gradients,
+                                         .steps = steps,
+                                         .step_count = RECORDS,
+                                         .step_stride = 1};
 static landscape land;
 static cso_objective objective;
 static cso_search search;
@@ -302,6 +315,33 @@ START_TEST(constant_objective_ends_with_the_images)
 }
 END_TEST
 
+START_TEST(what_was_met_is_counted)
+{
+    search.iterations = RECORDS;
+    search.restarts = 2;
+    objective.draws = 1;
+    land.threshold = -INFINITY;
+    land.bad_image = 2;
+    land.bad_call = _i ? 1 + RECORDS + 1 + 1 : 1 + RECORDS + 2 + 1; /* second evaluation of the second run */
+    memset(steps, 0, sizeof steps);
+    ck_assert_int_eq(either(_i), CARSO_ERROR_NON_FINITE);
+    for (int k = 0; k < RECORDS; k++) {
+        /* APGD has one evaluation more than entries: it goes to the last */
+        const uint64_t times = k == RECORDS - 1 && !_i ? 2 : 1;
+        const uint64_t expected = times * (2 * COUNT - (k > 1));
+        ck_assert_uint_eq(steps[k].evaluations, expected);
+        ck_assert_uint_eq(steps[k].non_finite, k == 1);
+        ck_assert_uint_eq(steps[k].wrong, expected - (k == 1));
+        ck_assert_uint_eq(steps[k].gradients, _i ? 0 : 2 * COUNT - (k > 0));
+        ck_assert_uint_eq(steps[k].zero + steps[k].tiny + steps[k].flat, 0);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_uint_eq(bad_losses[i], i == 2 ? 2 : 0); /* there, and where the run is judged */
+        ck_assert_uint_eq(bad_gradients[i], 0);
+    }
+}
+END_TEST
+
 START_TEST(epsilon_0_changes_nothing)
 {
     for (int i = 0; i < COUNT; i++)
@@ -496,6 +536,7 @@ int main(void)
     tcase_add_loop_test(tests, quadratic_optimum_inside_the_ball, 0, 2);
     tcase_add_loop_test(tests, quadratic_optimum_on_the_surface, 0, 2);
     tcase_add_loop_test(tests, constant_objective_ends_with_the_images, 0, 2);
+    tcase_add_loop_test(tests, what_was_met_is_counted, 0, 2);
     tcase_add_loop_test(tests, epsilon_0_changes_nothing, 0, 2);
     tcase_add_loop_test(tests, reproducible, 0, 4);
     tcase_add_loop_test(tests, non_finite_is_flagged, 0, 2);

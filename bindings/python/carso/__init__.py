@@ -41,7 +41,7 @@ from .errors import (
     UnsupportedError,
 )
 from .model import Deviation, Model, ModelInfo
-from .results import AttackResult, Gradient, Prediction
+from .results import AttackResult, AttackStep, Gradient, Prediction
 from .training import Trainer, TrainReport
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Architecture",
     "AttackMethod",
     "AttackResult",
+    "AttackStep",
     "BackendError",
     "BadFormatError",
     "Cancelled",

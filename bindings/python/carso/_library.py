@@ -87,6 +87,11 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_attack_result_last_loss": (c_void_p, [c_void_p]),
     "carso_attack_result_non_finite": (c_void_p, [c_void_p]),
     "carso_attack_result_zero_gradient": (c_void_p, [c_void_p]),
+    "carso_attack_result_tiny_gradient": (c_void_p, [c_void_p]),
+    "carso_attack_result_non_finite_losses": (c_void_p, [c_void_p]),
+    "carso_attack_result_non_finite_gradients": (c_void_p, [c_void_p]),
+    "carso_attack_result_step_count": (c_uint64, [c_void_p]),
+    "carso_attack_result_get_step": (c_int, [c_void_p, c_uint64, POINTER(structs.AttackStep)]),
     # train.h
     "carso_purifier_training_options_init": (None, [POINTER(structs.PurifierTrainingOptions), c_size_t]),
     "carso_classifier_training_options_init": (None, [POINTER(structs.ClassifierTrainingOptions), c_size_t]),

@@ -195,6 +195,22 @@ class AttackOptions(SizedStructure):
     ]
 
 
+class AttackStep(SizedStructure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("first_step", c_uint64),
+        ("steps", c_uint64),
+        ("evaluations", c_uint64),
+        ("non_finite", c_uint64),
+        ("misclassified", c_uint64),
+        ("gradients", c_uint64),
+        ("flat_gradients", c_uint64),
+        ("mean_loss", c_double),
+        ("zero_gradient", c_double),
+        ("tiny_gradient", c_double),
+    ]
+
+
 class DatasetInfo(SizedStructure):
     _fields_ = [
         ("struct_size", c_size_t),

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What predictions, gradients and attacks return."""
 
-from dataclasses import dataclass
-from typing import Any, Optional
+import ctypes
+from dataclasses import dataclass, fields
+from typing import Any, List, Optional
 
 import numpy
 
-from ._handle import Handle, view
+from ._handle import Handle, check, view
 from ._images import Description, Shape
 from ._library import library
+from ._structs import AttackStep as NativeAttackStep
 
 
 class _PredictionHandle(Handle):
@@ -55,6 +57,32 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class AttackStep:
+    """What an attack met at a step, over the images, restarts and targets that were evaluated there."""
+
+    #: 0: the start
+    first_step: int
+    #: how many steps this sums up: 1, but for attacks of more than 1000
+    steps: int
+    #: of an image, each the mean over eot sets of draws
+    evaluations: int
+    #: of these, with a loss or gradient that is not finite
+    non_finite: int
+    #: of these, by the loss's aggregation in each of the eot sets (or the target reached)
+    misclassified: int
+    #: finite ones
+    gradients: int
+    #: of these, zero in every component
+    flat_gradients: int
+    #: of the finite ones; NaN where none is
+    mean_loss: float
+    #: share of the gradients' components that are exactly zero
+    zero_gradient: float
+    #: share of those that are not zero but smaller than 1e-10
+    tiny_gradient: float
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """Attacked images and how the attack went, read-only. N images."""
 
@@ -67,6 +95,12 @@ class AttackResult:
     non_finite: numpy.ndarray
     #: float64 (N,): share, over steps, of gradient components that are exactly zero
     zero_gradient: numpy.ndarray
+    #: float64 (N,): share of those that are not zero but smaller than 1e-10
+    tiny_gradient: numpy.ndarray
+    #: uint32 (N,): evaluations with a loss, or a gradient, that was not finite
+    non_finite_losses: numpy.ndarray
+    non_finite_gradients: numpy.ndarray
+    steps: List[AttackStep]
 
 
 def prediction_of(address: int, described: Description, shape: Shape) -> Prediction:
@@ -90,6 +124,12 @@ def prediction_of(address: int, described: Description, shape: Shape) -> Predict
     )
 
 
+def _attack_step(address: int, index: int) -> AttackStep:
+    native = NativeAttackStep()
+    check(library.carso_attack_result_get_step(address, index, ctypes.byref(native)), None)
+    return AttackStep(**{field.name: getattr(native, field.name) for field in fields(AttackStep)})
+
+
 def attack_result_of(address: int, described: Description, shape: Shape) -> AttackResult:
     handle = _AttackResultHandle(address)
     count = library.carso_attack_result_count(address)
@@ -105,4 +145,8 @@ def attack_result_of(address: int, described: Description, shape: Shape) -> Atta
         last_loss=array("last_loss", numpy.float64, count),
         non_finite=array("non_finite", numpy.uint8, count).view(numpy.bool_),
         zero_gradient=array("zero_gradient", numpy.float64, count),
+        tiny_gradient=array("tiny_gradient", numpy.float64, count),
+        non_finite_losses=array("non_finite_losses", numpy.uint32, count),
+        non_finite_gradients=array("non_finite_gradients", numpy.uint32, count),
+        steps=[_attack_step(address, index) for index in range(library.carso_attack_result_step_count(address))],
     )

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CSO_API_ATTACK_OPTIONS_H
+#define CSO_API_ATTACK_OPTIONS_H
+
+#include "api/image_batch.h"
+#include "carso/attack.h"
+
+/* All but targets, which are the batch's. */
+carso_status cso_attack_options_check(const carso_model *model, const carso_attack_options *options);
+carso_status cso_attack_options_check_targets(const cso_image_batch *batch, const int32_t *labels,
+                                              const carso_attack_options *options);
+
+/* Runs from each start. */
+int cso_attack_target_sets(const carso_model *model, const carso_attack_options *options);
+/* Of one run, the start among them. */
+int64_t cso_attack_evaluated_steps(const carso_attack_options *options);
+
+#endif

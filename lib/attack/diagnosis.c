@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "attack/diagnosis.h"
+
+#include <math.h>
+
+carso_status cso_diagnosis_open(cso_diagnosis *diagnosis, const carso_context *context)
+{
+    diagnosis->image = cso_allocate(context, (size_t)diagnosis->count, sizeof *diagnosis->image);
+    return diagnosis->image ? CARSO_OK : cso_fail_memory(context, "an attack's diagnosis");
+}
+
+void cso_diagnosis_close(cso_diagnosis *diagnosis, const carso_context *context)
+{
+    cso_release(context, diagnosis->image);
+}
+
+static cso_step_record *step_record(const cso_diagnosis *diagnosis, int64_t step)
+{
+    const cso_attack_report *const report = diagnosis->report;
+    if (!report || !report->steps)
+        return NULL;
+    const int64_t place = step / report->step_stride;
+    return report->steps + (place < report->step_count ? place : report->step_count - 1);
+}
+
+void cso_diagnosis_add_loss(cso_diagnosis *diagnosis, int64_t step, bool finite, double loss, bool wrong)
+{
+    cso_step_record *const record = step_record(diagnosis, step);
+    if (!record)
+        return;
+    record->evaluations++;
+    record->non_finite += !finite;
+    record->wrong += wrong;
+    record->loss += finite ? loss : 0.0;
+}
+
+void cso_diagnosis_add_gradient(cso_diagnosis *diagnosis, int64_t image, int64_t step, const double *gradient,
+                                int32_t exponent, int evaluations, size_t size)
+{
+    const double tiny_below = ldexp(CSO_TINY_SLOPE * evaluations, -exponent);
+    uint64_t zero = 0, tiny = 0;
+    for (size_t j = 0; j < size; j++) {
+        const double slope = fabs(gradient[j]);
+        zero += slope == 0.0;
+        tiny += slope < tiny_below && slope > 0.0;
+    }
+    cso_image_record *const own = diagnosis->image + image;
+    own->components += size;
+    own->zero += zero;
+    own->tiny += tiny;
+    cso_step_record *const record = step_record(diagnosis, step);
+    if (!record)
+        return;
+    record->gradients++;
+    record->flat += zero == size;
+    record->components += size;
+    record->zero += zero;
+    record->tiny += tiny;
+}
+
+static double share(uint64_t part, uint64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : 0.0;
+}
+
+void cso_diagnosis_finish(const cso_diagnosis *diagnosis)
+{
+    const cso_attack_report *const report = diagnosis->report;
+    for (int64_t i = 0; report && i < diagnosis->count; i++) {
+        const cso_image_record *const own = diagnosis->image + i;
+        if (report->zero_gradient)
+            report->zero_gradient[i] = share(own->zero, own->components);
+        if (report->tiny_gradient)
+            report->tiny_gradient[i] = share(own->tiny, own->components);
+        if (report->non_finite_losses)
+            report->non_finite_losses[i] = own->non_finite_losses;
+        if (report->non_finite_gradients)
+            report->non_finite_gradients[i] = own->non_finite_gradients;
+    }
+}
