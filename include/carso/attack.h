@@ -77,6 +77,12 @@ typedef struct carso_attack_options {
      * log-odds, target against label, or the targeted DLR, of four classes or more. Not with APGD_TARGETED.
      */
     const int32_t *targets;
+    /**
+     * NULL, or a loss of the caller's own, raised in place of loss, of which then only the aggregation is used, to tell
+     * what is misclassified. Without targets where APGD_TARGETED compares its runs.
+     */
+    carso_loss_callback loss_function;
+    void *loss_user;
 } carso_attack_options;
 
 typedef struct carso_attack_result carso_attack_result;
@@ -86,7 +92,7 @@ CARSO_API void carso_attack_options_init(carso_attack_options *options, size_t s
 /**
  * Attacks a batch. labels [count] are the true ones.
  * NON_FINITE: a logit, loss or gradient was not finite; *out_result is then valid and its mask names the images.
- * CANCELLED: *out_result is valid and holds the last points whose loss is known; images not reached are the originals,
+ * CANCELLED, CALLBACK (the loss function failed): *out_result is valid and holds the last points whose loss is known; images not reached are the originals,
  * with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier, or too
  * few classes for DLR.
  * The latents are never those of predict_robust or carso_gradient with the same seed. Since 0.1.

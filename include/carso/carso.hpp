@@ -282,7 +282,7 @@ struct gradient {
     std::vector<double> logits; /**< [draws][count][classes] */
 };
 
-/** An attack that was cancelled or met numbers that are not finite: what it has nevertheless. */
+/** An attack that was cancelled, met numbers that are not finite or whose loss failed: what it has nevertheless. */
 class attack_error : public error
 {
 public:
@@ -426,7 +426,7 @@ public:
         return result;
     }
 
-    /** labels [count]: the true ones. attack_error where CANCELLED or NON_FINITE. */
+    /** labels [count]: the true ones. attack_error where CANCELLED, CALLBACK or NON_FINITE. */
     attack_result attack(const carso_images &batch, const std::int32_t *labels,
                          const carso_attack_options &options = attack_options()) const
     {

@@ -31,6 +31,8 @@ typedef enum carso_status {
     CARSO_ERROR_INVALID_ARGUMENT = 10,
     /** An image has the wrong size, channels, type, or a value that is not in [0, 1]. */
     CARSO_ERROR_INVALID_IMAGE = 11,
+    /** A function of the caller's own, given for the call to use, reported a failure. */
+    CARSO_ERROR_CALLBACK = 12,
     /** The allocator, a mapping or a backend ran out of memory. */
     CARSO_ERROR_OUT_OF_MEMORY = 20,
     /** A file could not be opened, read or written; the message carries the system's reason. */

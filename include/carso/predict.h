@@ -112,6 +112,29 @@ typedef enum carso_loss {
     CARSO_LOSS_CARSO_DLR = 8
 } carso_loss;
 
+/**
+ * What a carso_loss_callback is called with: some of the images of the call that it was given to, with all their draws.
+ * Since 0.1.
+ */
+typedef struct carso_loss_batch {
+    size_t struct_size;
+    uint64_t count;
+    int32_t draws; /**< 1 of the classifier */
+    int32_t classes;
+    const double *logits;        /**< [draws][count][classes] */
+    const int32_t *labels;       /**< [count]; NULL where carso_gradient was given none */
+    const int32_t *targets;      /**< [count], or NULL: untargeted */
+    const uint64_t *image_index; /**< [count]: first_image and the image's place in the call, added */
+    double *losses;              /**< out [count]; NaN before */
+    double *logit_gradient;      /**< out [draws][count][classes], d loss / d logits; NaN before. NULL: not wanted */
+} carso_loss_batch;
+
+/**
+ * A loss of the caller's own, which attacks raise. Returns 0, or anything else to end the call with CALLBACK. A loss or
+ * slope that is left NaN is met as NON_FINITE. Called from the thread that made the call; it may make calls of its own.
+ */
+typedef int (*carso_loss_callback)(const carso_loss_batch *batch, void *user);
+
 /** Options of carso_gradient. Since 0.1. */
 typedef struct carso_gradient_options {
     size_t struct_size;
@@ -128,6 +151,11 @@ typedef struct carso_gradient_options {
     const double *logit_gradient;
     carso_progress_callback progress;
     void *progress_user;
+    /** NULL: untargeted. Else [count] classes other than the label, as in carso_attack_options. */
+    const int32_t *targets;
+    /** NULL, or used in place of loss; labels may then be NULL. Not with logit_gradient. */
+    carso_loss_callback loss_function;
+    void *loss_user;
 } carso_gradient_options;
 
 CARSO_API void carso_gradient_options_init(carso_gradient_options *options, size_t size);
@@ -136,7 +164,8 @@ CARSO_API void carso_gradient_options_init(carso_gradient_options *options, size
  * d loss / d image, exact through both uses of the classifier, for the draws that predict_robust would make.
  * labels [count]; out_gradient [count][channels][height][width], RGB order, per unit of [0, 1];
  * out_losses [count] or NULL; out_logits [draws][count][classes] or NULL.
- * NON_FINITE: some are not finite; the outputs are filled and the message names the images. Since 0.1.
+ * NON_FINITE: some are not finite; the outputs are filled and the message names the images. CALLBACK: the loss function
+ * failed. Since 0.1.
  */
 CARSO_API carso_status carso_gradient(const carso_model *model, const carso_images *images, const int32_t *labels,
                                       const carso_gradient_options *options, float *out_gradient, double *out_losses,

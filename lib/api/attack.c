@@ -211,6 +211,8 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
         .seed = options->seed,
         .purpose = CSO_PURPOSE_ATTACK_LATENT,
         .wants_target = options->targets != NULL,
+        .loss_function = options->loss_function,
+        .loss_user = options->loss_user,
     };
     const cso_objective objective = cso_model_objective_create(&settings);
     sub_attack work = {
@@ -285,7 +287,7 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     if (status == CARSO_OK)
         status = cso_image_batch_check_labels(&batch, labels, "carso_attack");
     if (status == CARSO_OK)
-        status = cso_attack_options_check_targets(&batch, labels, &options);
+        status = cso_image_batch_check_targets(&batch, labels, options.targets, "carso_attack");
     if (status == CARSO_OK)
         status = cso_attack_result_allocate(&batch, cso_attack_evaluated_steps(&options), &result);
     if (status == CARSO_OK)
@@ -293,7 +295,7 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     if (status == CARSO_OK)
         status = run_attack(&batch, labels, &options, result);
     cso_image_batch_close(&batch);
-    if (status != CARSO_OK && status != CARSO_ERROR_NON_FINITE && status != CARSO_CANCELLED) {
+    if (status != CARSO_ERROR_NON_FINITE && !cso_keeps_points(status)) {
         carso_attack_result_destroy(result);
         return status;
     }

@@ -83,7 +83,7 @@ static carso_status check_classes(const carso_model *model, const carso_attack_o
 {
     const bool targeted = options->targets || options->method == CARSO_ATTACK_APGD_TARGETED;
     const int least = cso_loss_least_classes((carso_loss)options->loss, targeted);
-    if (model->classes >= least)
+    if (options->loss_function || model->classes >= least)
         return CARSO_OK;
     return cso_fail(model->context, CARSO_ERROR_UNSUPPORTED,
                     "carso_attack: the %s DLR loss needs %d classes or more, and the model has %d; use a margin or a "
@@ -150,20 +150,6 @@ carso_status cso_attack_options_check(const carso_model *model, const carso_atta
         (status = check_range(context, "eot", options->eot, 1, MOST_STEPS)) != CARSO_OK)
         return status;
     return check_draws(model, options);
-}
-
-carso_status cso_attack_options_check_targets(const cso_image_batch *batch, const int32_t *labels,
-                                              const carso_attack_options *options)
-{
-    for (int64_t i = 0; options->targets && i < batch->count; i++) {
-        const int32_t target = options->targets[i];
-        if (target < 0 || target >= batch->model->classes || target == labels[i])
-            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT,
-                            "carso_attack: target %lld is %d; a class from 0 to %d other than the label, which is %d, "
-                            "is needed",
-                            (long long)i, target, batch->model->classes - 1, labels[i]);
-    }
-    return CARSO_OK;
 }
 
 int64_t cso_attack_evaluated_steps(const carso_attack_options *options)

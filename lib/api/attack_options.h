@@ -7,8 +7,6 @@
 
 /* All but targets, which are the batch's. */
 carso_status cso_attack_options_check(const carso_model *model, const carso_attack_options *options);
-carso_status cso_attack_options_check_targets(const cso_image_batch *batch, const int32_t *labels,
-                                              const carso_attack_options *options);
 
 /* Runs from each start. */
 int cso_attack_target_sets(const carso_model *model, const carso_attack_options *options);

@@ -35,6 +35,8 @@ const char *carso_status_str(carso_status status)
         return "cancelled by the caller";
     case CARSO_ERROR_INVALID_ARGUMENT:
         return "invalid argument";
+    case CARSO_ERROR_CALLBACK:
+        return "a function of the caller's own failed";
     case CARSO_ERROR_INVALID_IMAGE:
         return "invalid image";
     case CARSO_ERROR_OUT_OF_MEMORY:

@@ -23,12 +23,17 @@ static carso_status check_options(const carso_model *model, const carso_gradient
     if (options->loss < CARSO_LOSS_CROSS_ENTROPY || options->loss > CARSO_LOSS_CARSO_DLR)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: loss is %d, not in %d to %d",
                         options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_DLR);
-    const int least = cso_loss_least_classes((carso_loss)options->loss, false);
-    if (!options->logit_gradient && model->classes < least)
+    const bool own = options->logit_gradient || options->loss_function;
+    const int least = cso_loss_least_classes((carso_loss)options->loss, options->targets != NULL);
+    if (options->logit_gradient && (options->loss_function || options->targets))
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_gradient: logit_gradient is given, and so %s; one of them has to be NULL",
+                        options->loss_function ? "is loss_function" : "are targets");
+    if (!own && model->classes < least)
         return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
-                        "carso_gradient: the DLR loss needs %d classes or more, and the model has %d; use a margin or "
-                        "a cross-entropy",
-                        least, model->classes);
+                        "carso_gradient: the %s DLR loss needs %d classes or more, and the model has %d; use a margin "
+                        "or a cross-entropy",
+                        options->targets ? "targeted" : "untargeted", least, model->classes);
     if (options->objective == CARSO_OBJECTIVE_DEFENCE && (options->draws < 1 || options->draws > MOST_DRAWS))
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: draws is %d, not in 1 to %d",
                         options->draws, MOST_DRAWS);
@@ -104,13 +109,23 @@ carso_status carso_gradient(const carso_model *model, const carso_images *images
 
     cso_image_batch batch;
     status = cso_image_batch_open(model, images, options.first_image, "carso_gradient", &batch);
-    if (status == CARSO_OK && !options.logit_gradient)
+    if (status == CARSO_OK && !options.logit_gradient && (labels || !options.loss_function))
         status = cso_image_batch_check_labels(&batch, labels, "carso_gradient");
+    if (status == CARSO_OK)
+        status = cso_image_batch_check_targets(&batch, labels, options.targets, "carso_gradient");
     if (status != CARSO_OK)
         goto done;
 
     const bool defence = options.objective == CARSO_OBJECTIVE_DEFENCE;
-    cso_loss_request request = {.loss = (carso_loss)options.loss, .labels = labels, .context = context};
+    cso_loss_request request = {
+        .loss = (carso_loss)options.loss,
+        .labels = labels,
+        .context = context,
+        .targets = options.targets,
+        .function = options.loss_function,
+        .function_user = options.loss_user,
+        .image_index = batch.image_index,
+    };
     given_gradient outright = {.gradient = options.logit_gradient, .total = batch.count};
     const cso_run run = {
         .element = CSO_F32,

@@ -49,6 +49,23 @@ carso_status cso_image_batch_check_labels(const cso_image_batch *batch, const in
     return CARSO_OK;
 }
 
+carso_status cso_image_batch_check_targets(const cso_image_batch *batch, const int32_t *labels, const int32_t *targets,
+                                           const char *call)
+{
+    for (int64_t i = 0; targets && i < batch->count; i++) {
+        const int32_t target = targets[i];
+        if (target < 0 || target >= batch->model->classes)
+            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "%s: target %lld is %d; the model's classes are 0 to %d", call, (long long)i, target,
+                            batch->model->classes - 1);
+        if (labels && target == labels[i])
+            return cso_fail(batch->context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "%s: target %lld is %d; a class other than the label, which is %d, is needed", call,
+                            (long long)i, target, labels[i]);
+    }
+    return CARSO_OK;
+}
+
 void *cso_image_batch_allocate(const cso_image_batch *batch, size_t a, size_t b, size_t c, size_t item)
 {
     size_t product;

@@ -23,6 +23,9 @@ void cso_image_batch_close(cso_image_batch *batch);
 carso_status cso_image_batch_source(void *user, int64_t first, int64_t count, float *out);
 /* INVALID_ARGUMENT names the first label that is no class. */
 carso_status cso_image_batch_check_labels(const cso_image_batch *batch, const int32_t *labels, const char *call);
+/* Targets may be NULL: there are none. labels may be NULL: a target may then be any class. */
+carso_status cso_image_batch_check_targets(const cso_image_batch *batch, const int32_t *labels, const int32_t *targets,
+                                           const char *call);
 /* Zeroed memory for a * b * c items; NULL where it fails or the product overflows. */
 void *cso_image_batch_allocate(const cso_image_batch *batch, size_t a, size_t b, size_t c, size_t item);
 

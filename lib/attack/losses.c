@@ -299,39 +299,76 @@ static bool judged_wrong(const image_logits *image, const cso_loss_request *requ
     return request->wants_target && image->target >= 0 ? predicted == image->target : predicted != image->label;
 }
 
+/* The caller's own loss, of all images at once; what it says of an image with a logit that is not finite is overruled. */
+static carso_status own_losses(const cso_loss_request *request, int64_t first, int64_t count, int draws, int classes,
+                               const double *logits, double *losses, double *logit_gradient)
+{
+    const size_t slopes = logit_gradient ? (size_t)draws * (size_t)count * (size_t)classes : 0;
+    for (int64_t i = 0; i < count; i++)
+        losses[i] = NAN;
+    for (size_t k = 0; k < slopes; k++)
+        logit_gradient[k] = NAN;
+    const carso_loss_batch batch = {
+        .struct_size = sizeof batch,
+        .count = (uint64_t)count,
+        .draws = draws,
+        .classes = classes,
+        .logits = logits,
+        .labels = request->labels ? request->labels + first : NULL,
+        .targets = request->targets ? request->targets + first : NULL,
+        .image_index = request->image_index + first,
+        .losses = losses,
+        .logit_gradient = logit_gradient,
+    };
+    const int result = request->function(&batch, request->function_user);
+    if (result == 0)
+        return CARSO_OK;
+    return cso_fail(request->context, CARSO_ERROR_CALLBACK,
+                    "the caller's own loss function returned %d for %lld images, the first of them number %llu", result,
+                    (long long)count, (unsigned long long)request->image_index[first]);
+}
+
 carso_status cso_loss_function(void *user, int64_t first, int64_t count, int draws, int classes, const double *logits,
                                double *losses, double *logit_gradient)
 {
     const cso_loss_request *const request = user;
+    carso_status status = CARSO_OK;
     double *const work =
         cso_allocate_raw(request->context, 3 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
-    if (!work)
-        return cso_fail_memory(request->context, "losses");
-    for (int64_t i = 0; i < count; i++) {
+    double *const loss = cso_allocate_raw(request->context, (size_t)count, sizeof *loss);
+    if (!work || !loss) {
+        status = cso_fail_memory(request->context, "losses");
+        goto done;
+    }
+    if (request->function)
+        status = own_losses(request, first, count, draws, classes, logits, loss, logit_gradient);
+    for (int64_t i = 0; i < count && status == CARSO_OK; i++) {
         const image_logits image = {
             .logit = logits + i * classes,
             .gradient = logit_gradient ? logit_gradient + i * classes : NULL,
             .row = count * classes,
             .draws = draws,
             .classes = classes,
-            .label = request->labels[first + i],
+            .label = request->labels ? request->labels[first + i] : 0,
             .target = request->targets ? request->targets[first + i] : -1,
             .log_probability = work,
             .log_odds = work + classes,
             .score = work + 2 * (int64_t)classes,
             .scratch = work + 3 * (int64_t)classes,
         };
-        double loss = NAN;
         const bool finite = all_finite(&image);
-        if (finite)
-            loss = image_loss(&image, request->loss);
-        else
-            fill_gradient(&image, NAN);
+        if (!finite)
+            fill_gradient(&image, loss[i] = NAN);
+        else if (!request->function)
+            loss[i] = image_loss(&image, request->loss);
         if (request->wrong)
             request->wrong[first + i] = finite && judged_wrong(&image, request);
-        if (losses)
-            losses[i] = loss;
     }
+    if (losses && status == CARSO_OK)
+        memcpy(losses, loss, (size_t)count * sizeof *losses);
+
+done:
+    cso_release(request->context, loss);
     cso_release(request->context, work);
-    return CARSO_OK;
+    return status;
 }

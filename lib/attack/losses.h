@@ -23,10 +23,14 @@ typedef struct cso_loss_request {
      * target. */
     uint8_t *wrong;
     bool wants_target;
+    /* NULL, or the caller's own loss, in place of loss but for its aggregation; labels may then be NULL where wrong is. */
+    carso_loss_callback function;
+    void *function_user;
+    const uint64_t *image_index; /* needed with function */
 } cso_loss_request;
 
 /*
- * A cso_logit_function. An image with a logit that is not finite gets a loss and a gradient of NaN. The gradient of the
+ * A cso_logit_function. CALLBACK: the caller's own loss failed. An image with a logit that is not finite gets a loss and a gradient of NaN. The gradient of the
  * paper's cross-entropy is 0 where it underflows double; nothing pretends otherwise.
  */
 carso_status cso_loss_function(void *user, int64_t first, int64_t count, int draws, int classes, const double *logits,

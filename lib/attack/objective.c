@@ -13,6 +13,9 @@ static carso_status run_query(void *self, const cso_query *query)
         .targets = query->targets,
         .wrong = query->wrong,
         .wants_target = settings->wants_target,
+        .function = settings->loss_function,
+        .function_user = settings->loss_user,
+        .image_index = query->image_index,
     };
     const bool defence = settings->kind == CARSO_OBJECTIVE_DEFENCE;
     const cso_run run = {

@@ -14,6 +14,8 @@ typedef struct cso_model_objective {
     uint64_t seed;
     cso_purpose purpose; /* of the latents: CSO_PURPOSE_ATTACK_LATENT but for the trainers' own */
     bool wants_target;   /* wrong is: predicts the target, where there is one */
+    carso_loss_callback loss_function; /* NULL, or in place of loss */
+    void *loss_user;
 } cso_model_objective;
 
 /* settings must outlive the result. */

@@ -240,10 +240,10 @@ carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, con
     carso_status status = attack_open(&work);
     for (; work.restart < work.restarts && status == CARSO_OK; work.restart++) {
         status = run_restart(&work);
-        if (status == CARSO_OK || status == CARSO_CANCELLED)
+        if (cso_keeps_points(status))
             merge_restart(&work, adversarial);
     }
-    if (report && (status == CARSO_OK || status == CARSO_CANCELLED)) {
+    if (report && cso_keeps_points(status)) {
         cso_diagnosis_finish(&work.mean.diagnosis);
         for (int64_t i = 0; i < count; i++) {
             if (report->first_loss)

@@ -28,7 +28,7 @@ typedef struct cso_pgd {
  * report and one restart the losses at the last points are not computed. An image whose loss or gradient is not finite
  * goes back to the last point where both were (the original, where there is none; its losses are then what they are)
  * and stays there for that restart, while the others go on. Returns NON_FINITE where any was met, after finishing.
- * CANCELLED: adversarial holds the last points whose loss is known.
+ * CANCELLED, CALLBACK: adversarial holds the last points whose loss is known.
  * Evaluation e of restart r consumes draws (r * evaluations + e) * objective->draws onwards.
  */
 carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels,

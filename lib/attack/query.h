@@ -38,6 +38,12 @@ typedef struct cso_objective {
     carso_status (*query)(void *self, const cso_query *query);
 } cso_objective;
 
+/* Whether an attack that ends with it hands out the points that it has: they are as good as they are. */
+static inline bool cso_keeps_points(carso_status status)
+{
+    return status == CARSO_OK || status == CARSO_CANCELLED || status == CARSO_ERROR_CALLBACK;
+}
+
 /* exponent is filled with 0 and wrong with 0 where the objective does not know better. */
 carso_status cso_objective_query(const cso_objective *objective, const cso_query *query);
 

@@ -205,7 +205,7 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
         goto done;
     memcpy(adversarial, images, (size_t)count * run.size * sizeof *adversarial);
     for (int64_t i = 0; i < count; i++)
-        first_loss[i] = kept_loss[i] = NAN;
+        first_loss[i] = kept_loss[i] = run.best_loss[i] = NAN; /* so that a run that did not begin has no points */
     for (run.number = 0; run.number < runs && status == CARSO_OK; run.number++) {
         if (search->targets)
             run.targets = search->targets + (int64_t)(run.number / search->restarts) * count;
@@ -216,10 +216,10 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
             status = perform_run(method, &run);
         if (status == CARSO_OK)
             status = judge(&run);
-        if (status == CARSO_OK || status == CARSO_CANCELLED)
+        if (cso_keeps_points(status))
             merge(&run, broken_before, kept_loss, adversarial);
     }
-    if (report && (status == CARSO_OK || status == CARSO_CANCELLED))
+    if (report && cso_keeps_points(status))
         fill_report(&run, first_loss, kept_loss, report);
     if (status == CARSO_OK)
         status = check_finite(&run);

@@ -48,6 +48,40 @@ class Gradients(unittest.TestCase):
         with self.assertRaises(TypeError):
             model.gradient(images)
 
+    def test_towards_targets(self):
+        model = make_model(make_context())
+        images, labels, targets = make_images(2), [0, 1], [2, 3]
+        for loss in ("cross_entropy", "log_odds"):
+            found = model.gradient(images, labels, targets=targets, loss=loss)
+            other = model.gradient(images, targets, loss=loss)
+            self.assertTrue(numpy.array_equal(found.gradient, -other.gradient))
+        with self.assertRaises(carso.InvalidArgumentError):
+            model.gradient(images, labels, targets=labels)
+
+    def test_of_a_loss_function(self):
+        model = make_model(make_context())
+        images = make_images(2)
+        options = {"objective": "defence", "draws": 3, "seed": 2, "first_image": 7}
+        seen = []
+
+        def variance(batch):
+            seen.append(batch)
+            mean = batch.logits.mean(axis=0)
+            slope = 2 * (mean - mean.mean(axis=1, keepdims=True)) / CLASSES / len(batch.logits)
+            return mean.var(axis=1), numpy.broadcast_to(slope, batch.logits.shape)
+
+        found = model.gradient(images, loss_function=variance, **options)
+        self.assertEqual(seen[0].logits.shape, (3, 2, CLASSES))
+        self.assertTrue(numpy.array_equal(seen[0].logits, found.logits))
+        self.assertIsNone(seen[0].labels)
+        self.assertIsNone(seen[0].targets)
+        self.assertEqual(list(seen[0].image_index), [7, 8])
+        self.assertTrue(numpy.allclose(found.losses, found.logits.mean(axis=0).var(axis=1)))
+        outright = model.gradient(images, logit_gradient=variance(seen[0])[1], **options)
+        self.assertTrue(numpy.array_equal(found.gradient, outright.gradient))
+        with self.assertRaises(carso.InvalidArgumentError):
+            model.gradient(images, loss_function=variance, logit_gradient=variance(seen[0])[1], **options)
+
 
 class Attacks(unittest.TestCase):
     @classmethod
@@ -126,6 +160,57 @@ class Attacks(unittest.TestCase):
 
             with self.assertRaises(kind):
                 self.model.attack(self.images, [0, 1, 2], progress=fail)
+
+    def test_raise_a_loss_of_the_caller_s_own(self):
+        """The logit of class 3, with nobody's label in it."""
+
+        def third(batch):
+            self.assertEqual(list(batch.labels), [batch.image_index[i] % 3 for i in range(len(batch.labels))])
+            slope = None
+            if batch.wants_gradient:
+                slope = numpy.zeros(batch.logits.shape)
+                slope[:, :, 3] = 1 / len(batch.logits)
+            return batch.logits[:, :, 3].mean(axis=0), slope
+
+        for method in carso.AttackMethod:
+            with self.subTest(method=method):
+                result = self.model.attack(
+                    self.images, [0, 1, 2], method=method, loss_function=third, steps=4, queries=20, epsilon=0.1
+                )
+                self.assertTrue((result.last_loss >= result.first_loss).all())
+                before = self.model.predict(self.images).logits[0][:, 3]
+                after = self.model.predict(result.images).logits[0][:, 3]
+                self.assertTrue((after >= before).all() and (after > before).any())
+
+    def test_keep_what_there_is_when_the_loss_fails(self):
+        def fail_at(count, kind):
+            calls = []
+
+            def loss(batch):
+                calls.append(batch)
+                if len(calls) == count:
+                    raise kind("enough")
+                return batch.logits[0].sum(axis=1), numpy.ones(batch.logits.shape)
+
+            return loss
+
+        with self.assertRaises(carso.CallbackError) as caught:
+            self.model.attack(self.images, [0, 1, 2], loss_function=fail_at(3, ZeroDivisionError))
+        self.assertIsInstance(caught.exception.__cause__, ZeroDivisionError)
+        self.assertTrue(numpy.isfinite(caught.exception.result.last_loss).all())
+        with self.assertRaises(KeyboardInterrupt):
+            self.model.attack(self.images, [0, 1, 2], loss_function=fail_at(3, KeyboardInterrupt))
+        with self.assertRaises(carso.CallbackError) as caught:
+            self.model.gradient(self.images, loss_function=fail_at(1, ZeroDivisionError))
+        self.assertIsNone(caught.exception.result)
+        for bad in (lambda batch: (0, 0), lambda batch: None, lambda batch: (batch.logits[0, :, 0], None)):
+            with self.assertRaises(carso.CallbackError):
+                self.model.attack(self.images, [0, 1, 2], loss_function=bad)
+        with self.assertRaises(carso.NonFiniteError) as caught:
+            self.model.attack(
+                self.images, [0, 1, 2], loss_function=lambda batch: (batch.logits[0, :, 0] * numpy.nan, batch.logits)
+            )
+        self.assertTrue(caught.exception.result.non_finite.all())
 
     def test_refuse_what_makes_no_sense(self):
         for options in (

@@ -25,9 +25,12 @@ SCALARS = {
     "const void *": ctypes.c_void_p,
     "const double *": ctypes.c_void_p,
     "const int32_t *": ctypes.c_void_p,
+    "const uint64_t *": ctypes.c_void_p,
+    "double *": ctypes.c_void_p,
     "const char *const *": ctypes.POINTER(ctypes.c_char_p),
     "carso_log_callback": _structs.LogCallback,
     "carso_progress_callback": _structs.ProgressCallback,
+    "carso_loss_callback": _structs.LossCallback,
     "carso_allocator": _structs.Allocator,
     "void *(*)(size_t size, size_t alignment, void *user)": _structs.AllocateCallback,
     "void (*)(void *memory, void *user)": _structs.ReleaseCallback,
@@ -121,7 +124,7 @@ class TheInterfaceIsMirrored(unittest.TestCase):
         ):
             code = getattr(call, "__func__", call).__code__
             arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            fields = {field[0] for field in kind._fields_} - {"struct_size", "reserved", "progress_user", "log_user"}
+            fields = {field[0] for field in kind._fields_} - {"struct_size", "reserved", "progress_user", "log_user", "loss_user"}
             self.assertEqual(fields - set(arguments), set(), call.__qualname__)
 
     def test_versions(self):

@@ -428,6 +428,131 @@ START_TEST(shorter_options_are_those_of_before)
 }
 END_TEST
 
+/* The margin of the mean logits, once more. */
+typedef struct own_margin {
+    int calls, fail_at, nan_at;
+    bool forgets;
+    uint64_t nan_image;
+    int targeted, without_gradient;
+} own_margin;
+
+static int own_loss(const carso_loss_batch *batch, void *user)
+{
+    own_margin *const own = user;
+    const int classes = batch->classes, row = (int)batch->count * classes;
+    ck_assert_uint_eq(batch->struct_size, sizeof *batch);
+    ck_assert_int_eq(classes, 4);
+    own->targeted += batch->targets != NULL;
+    own->without_gradient += batch->logit_gradient == NULL;
+    if (++own->calls == own->fail_at)
+        return 7;
+    for (int i = 0; i < (int)batch->count && !own->forgets; i++) {
+        const int label = batch->labels[i];
+        double mean[4] = {0};
+        int other = batch->targets ? batch->targets[i] : label == 0;
+        ck_assert_int_eq(label, labels[batch->image_index[i] - options.first_image]);
+        for (int c = 0; c < classes; c++) {
+            for (int d = 0; d < batch->draws; d++)
+                mean[c] += batch->logits[d * row + i * classes + c];
+            mean[c] /= batch->draws;
+        }
+        for (int c = 0; c < classes && !batch->targets; c++)
+            other = c != label && mean[c] > mean[other] ? c : other;
+        batch->losses[i] = mean[other] - mean[label];
+        if (own->nan_at > 0 && own->calls >= own->nan_at && batch->image_index[i] == own->nan_image)
+            batch->losses[i] = NAN;
+        for (int d = 0; batch->logit_gradient && d < batch->draws; d++)
+            for (int c = 0; c < classes; c++)
+                batch->logit_gradient[d * row + i * classes + c] =
+                    ((c == other ? 1.0 : 0.0) - (c == label ? 1.0 : 0.0)) / batch->draws;
+    }
+    return 0;
+}
+
+START_TEST(a_loss_of_the_caller_s_own)
+{
+    static float whole[ALL];
+    double first[COUNT], last[COUNT];
+    own_margin own = {0};
+    const carso_attack_options plain = options;
+    for (int objective = 0; objective < 2; objective++)
+        for (int method = 0; method <= CARSO_ATTACK_SQUARE; method++) {
+            options = plain;
+            options.objective = objective;
+            options.method = method;
+            options.queries = 10;
+            options.first_image = 30;
+            options.eot = 2;
+            options.early_stop = objective == 0;
+            options.loss = CARSO_LOSS_MARGIN;
+            again(CARSO_OK);
+            memcpy(whole, carso_attack_result_images(result), sizeof whole);
+            memcpy(first, carso_attack_result_first_loss(result), sizeof first);
+            memcpy(last, carso_attack_result_last_loss(result), sizeof last);
+            own = (own_margin){0};
+            options.loss = CARSO_LOSS_CROSS_ENTROPY; /* whose aggregation is the same */
+            options.loss_function = own_loss;
+            options.loss_user = &own;
+            again(CARSO_OK);
+            ck_assert_mem_eq(whole, carso_attack_result_images(result), sizeof whole);
+            ck_assert_mem_eq(first, carso_attack_result_first_loss(result), sizeof first);
+            ck_assert_mem_eq(last, carso_attack_result_last_loss(result), sizeof last);
+            if (!options.early_stop) /* else a run may end before it begins */
+                ck_assert_int_eq(own.targeted > 0, method == CARSO_ATTACK_APGD_TARGETED);
+            ck_assert_int_gt(own.without_gradient, 0);
+        }
+}
+END_TEST
+
+START_TEST(a_loss_that_fails_or_is_nan)
+{
+    own_margin own = {.fail_at = 4};
+    static float after_two[ALL];
+    options.loss_function = own_loss;
+    options.loss_user = &own;
+    options.loss = CARSO_LOSS_MARGIN;
+    options.steps = 2;
+    own.fail_at = 0;
+    again(CARSO_OK);
+    memcpy(after_two, carso_attack_result_images(result), sizeof after_two);
+    options.steps = 5;
+    own = (own_margin){.fail_at = 4}; /* the points after two steps have a loss */
+    again(CARSO_ERROR_CALLBACK);
+    check_message("returned 7", "3 images, the first of them number 0");
+    ck_assert_mem_eq(after_two, carso_attack_result_images(result), sizeof after_two);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_double_gt(carso_attack_result_last_loss(result)[i], carso_attack_result_first_loss(result)[i]);
+
+    options.queries = 50;
+    for (int method = CARSO_ATTACK_APGD; method <= CARSO_ATTACK_SQUARE; method++)
+        for (int at = 1; at < 8; at += 3) {
+            options.method = method;
+            own = (own_margin){.fail_at = at};
+            again(CARSO_ERROR_CALLBACK);
+            check_bounds();
+            for (int i = 0; i < COUNT; i++) {
+                ck_assert_int_eq(isnan(carso_attack_result_last_loss(result)[i]), at == 1);
+                ck_assert(at == 1 ||
+                          carso_attack_result_last_loss(result)[i] >= carso_attack_result_first_loss(result)[i]);
+            }
+        }
+
+    for (int method = CARSO_ATTACK_PGD; method <= CARSO_ATTACK_SQUARE; method++) {
+        options.method = method;
+        own = (own_margin){.nan_at = 3, .nan_image = 1};
+        again(CARSO_ERROR_NON_FINITE);
+        check_message("1 of the 3 images", "image 1 ");
+        check_bounds();
+        ck_assert_int_eq(carso_attack_result_non_finite(result)[1], 1);
+        ck_assert(isfinite(carso_attack_result_last_loss(result)[1]));
+        own = (own_margin){.forgets = true};
+        again(CARSO_ERROR_NON_FINITE);
+        check_message("3 of the 3 images", "");
+        ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
+    }
+}
+END_TEST
+
 static carso_attack_step step_of(uint64_t index)
 {
     carso_attack_step step = {.struct_size = sizeof step};
@@ -671,6 +796,8 @@ int main(void)
     tcase_add_test(tests, epsilon_0_returns_the_images);
     tcase_add_test(tests, bad_numbers);
     tcase_add_test(tests, steps_are_reported);
+    tcase_add_test(tests, a_loss_of_the_caller_s_own);
+    tcase_add_test(tests, a_loss_that_fails_or_is_nan);
     tcase_add_test(tests, bad_options);
     tcase_add_test(tests, bad_arguments);
     tcase_add_test(tests, non_finite_is_an_error_with_a_mask);

@@ -51,6 +51,7 @@ START_TEST(statuses_have_pinned_values_and_texts)
         {CARSO_CANCELLED, 1},
         {CARSO_ERROR_INVALID_ARGUMENT, 10},
         {CARSO_ERROR_INVALID_IMAGE, 11},
+        {CARSO_ERROR_CALLBACK, 12},
         {CARSO_ERROR_OUT_OF_MEMORY, 20},
         {CARSO_ERROR_IO, 30},
         {CARSO_ERROR_NOT_FOUND, 31},

@@ -370,6 +370,100 @@ START_TEST(bad_gradient_arguments)
 }
 END_TEST
 
+/* Cross-entropy towards a target is minus that of the target as a label; the same loss as a function of the caller's. */
+typedef struct own_cross_entropy {
+    int calls, fail_at;
+    bool had_labels, had_targets;
+} own_cross_entropy;
+
+static int own_loss(const carso_loss_batch *batch, void *user)
+{
+    static const int32_t wanted[COUNT] = {1, 2, 3};
+    own_cross_entropy *const own = user;
+    own->had_labels = batch->labels != NULL;
+    own->had_targets = batch->targets != NULL;
+    if (++own->calls == own->fail_at)
+        return -1;
+    const int row = (int)batch->count * batch->classes;
+    for (int i = 0; i < (int)batch->count; i++) {
+        double mean[SMALL_CLASSES] = {0}, sum = 0;
+        for (int c = 0; c < SMALL_CLASSES; c++) {
+            for (int d = 0; d < batch->draws; d++)
+                mean[c] += batch->logits[d * row + i * SMALL_CLASSES + c] / batch->draws;
+            sum += exp(mean[c]);
+        }
+        const int target = wanted[batch->image_index[i] - 40];
+        batch->losses[i] = mean[target] - log(sum);
+        for (int d = 0; d < batch->draws; d++)
+            for (int c = 0; c < SMALL_CLASSES; c++)
+                batch->logit_gradient[d * row + i * SMALL_CLASSES + c] =
+                    ((c == target ? 1 : 0) - exp(mean[c]) / sum) / batch->draws;
+    }
+    return 0;
+}
+
+START_TEST(gradient_towards_targets_and_of_own_losses)
+{
+    static float plain[COUNT * SMALL_IMAGE], other[COUNT * SMALL_IMAGE];
+    static const int32_t labels[COUNT] = {0, 1, 2}, targets[COUNT] = {1, 2, 3}, outside[COUNT] = {1, 2, -1},
+                         same[COUNT] = {1, 1, 3};
+    static double slopes[2 * COUNT * SMALL_CLASSES];
+    double losses[COUNT], other_losses[COUNT];
+    carso_gradient_options how;
+    carso_gradient_options_init(&how, sizeof how);
+    ck_assert(how.targets == NULL && how.loss_function == NULL && how.loss_user == NULL);
+    how.first_image = 40;
+    how.draws = 2;
+    for (int objective = 0; objective < 2; objective++) {
+        own_cross_entropy own = {0};
+        how.objective = objective;
+        how.targets = NULL;
+        how.loss_function = NULL;
+        ck_assert_int_eq(carso_gradient(model, &images, targets, &how, plain, losses, NULL), CARSO_OK);
+        how.targets = targets;
+        ck_assert_int_eq(carso_gradient(model, &images, labels, &how, other, other_losses, NULL), CARSO_OK);
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+            ck_assert(other[k] == -plain[k]);
+        for (int i = 0; i < COUNT; i++)
+            ck_assert_double_eq(other_losses[i], -losses[i]);
+
+        how.loss_function = own_loss;
+        how.loss_user = &own;
+        how.loss = CARSO_LOSS_DLR;
+        ck_assert_int_eq(carso_gradient(model, &images, labels, &how, plain, losses, NULL), CARSO_OK);
+        ck_assert(own.had_labels && own.had_targets);
+        how.targets = NULL;
+        ck_assert_int_eq(carso_gradient(model, &images, NULL, &how, plain, NULL, NULL), CARSO_OK);
+        ck_assert(!own.had_labels && !own.had_targets);
+        double scale = 0;
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+            scale = fmax(scale, fabs((double)other[k]));
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++) /* the logit gradients differ in their last bits */
+            ck_assert_double_eq_tol(plain[k], other[k], 1e-5 * scale);
+        for (int i = 0; i < COUNT; i++)
+            ck_assert_double_eq_tol(losses[i], other_losses[i], 1e-12);
+        own = (own_cross_entropy){.fail_at = 1};
+        ck_assert_int_eq(carso_gradient(model, &images, NULL, &how, plain, NULL, NULL), CARSO_ERROR_CALLBACK);
+        check_message("returned -1", "number 40");
+        how.loss = CARSO_LOSS_CROSS_ENTROPY;
+    }
+    how.logit_gradient = slopes;
+    ck_assert_int_eq(carso_gradient(model, &images, labels, &how, plain, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("logit_gradient", "loss_function");
+    how.loss_function = NULL;
+    how.targets = targets;
+    ck_assert_int_eq(carso_gradient(model, &images, labels, &how, plain, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("logit_gradient", "targets");
+    how.logit_gradient = NULL;
+    how.targets = outside;
+    ck_assert_int_eq(carso_gradient(model, &images, labels, &how, plain, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("carso_gradient: target 2 is -1", "0 to 3");
+    how.targets = same;
+    ck_assert_int_eq(carso_gradient(model, &images, labels, &how, plain, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("target 1 is 1", "other than the label");
+}
+END_TEST
+
 static int stop_at_once(const carso_progress *progress, void *user)
 {
     (void)progress;
@@ -477,6 +571,7 @@ int main(void)
     tcase_add_test(tests, accessors_take_null);
     tcase_add_test(tests, damaged_weights_are_reported);
     tcase_add_test(tests, gradient_of_the_defence);
+    tcase_add_test(tests, gradient_towards_targets_and_of_own_losses);
     tcase_add_test(tests, bad_gradient_arguments);
     tcase_add_test(tests, cancellation);
     tcase_add_test(tests, threads_share_a_model);

@@ -10,6 +10,7 @@ Wherever an enumeration is expected, its name will do: ``loss="log_odds"``.
 
 from ._release import RELEASE as __version__
 from ._structs import Allocator, AllocateCallback, ReleaseCallback
+from ._losses import LossBatch
 from .context import Context, abi_version, backends, status_text, version
 from .data import Dataset, DatasetInfo, read_image, write_png
 from .enums import (
@@ -29,6 +30,7 @@ from .enums import (
 from .errors import (
     BackendError,
     BadFormatError,
+    CallbackError,
     Cancelled,
     Error,
     InputOutputError,
@@ -54,6 +56,7 @@ __all__ = [
     "AttackStep",
     "BackendError",
     "BadFormatError",
+    "CallbackError",
     "Cancelled",
     "Context",
     "Dataset",
@@ -67,6 +70,7 @@ __all__ = [
     "InvalidImageError",
     "LogLevel",
     "Loss",
+    "LossBatch",
     "Norm",
     "Model",
     "ModelInfo",

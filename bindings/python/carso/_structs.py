@@ -154,6 +154,24 @@ class PredictOptions(SizedStructure):
     ]
 
 
+class LossBatch(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("count", c_uint64),
+        ("draws", c_int32),
+        ("classes", c_int32),
+        ("logits", c_void_p),
+        ("labels", c_void_p),
+        ("targets", c_void_p),
+        ("image_index", c_void_p),
+        ("losses", c_void_p),
+        ("logit_gradient", c_void_p),
+    ]
+
+
+LossCallback = CFUNCTYPE(c_int, POINTER(LossBatch), c_void_p)
+
+
 class GradientOptions(SizedStructure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -166,6 +184,9 @@ class GradientOptions(SizedStructure):
         ("logit_gradient", c_void_p),
         ("progress", ProgressCallback),
         ("progress_user", c_void_p),
+        ("targets", c_void_p),
+        ("loss_function", LossCallback),
+        ("loss_user", c_void_p),
     ]
 
 
@@ -192,6 +213,8 @@ class AttackOptions(SizedStructure):
         ("queries", c_int32),
         ("target_classes", c_int32),
         ("targets", c_void_p),
+        ("loss_function", LossCallback),
+        ("loss_user", c_void_p),
     ]
 
 

@@ -12,6 +12,7 @@ class Status(IntEnum):
     CANCELLED = 1
     INVALID_ARGUMENT = 10
     INVALID_IMAGE = 11
+    CALLBACK = 12
     OUT_OF_MEMORY = 20
     IO = 30
     NOT_FOUND = 31

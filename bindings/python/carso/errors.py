@@ -37,6 +37,12 @@ class InvalidImageError(Error, ValueError):
     status = Status.INVALID_IMAGE
 
 
+class CallbackError(Error):
+    """A function of the caller's own raised an exception, which is the cause of this one."""
+
+    status = Status.CALLBACK
+
+
 class OutOfMemoryError(Error, MemoryError):
     """The allocator, a mapping or a backend ran out of memory."""
 
@@ -91,6 +97,7 @@ ERROR_OF_STATUS: Dict[int, Type[Error]] = {
         Cancelled,
         InvalidArgumentError,
         InvalidImageError,
+        CallbackError,
         OutOfMemoryError,
         InputOutputError,
         NotFoundError,

@@ -11,6 +11,7 @@ import numpy
 from ._handle import PathLike, ProgressFunction, ProgressRelay, check, encode_path, failure, fill
 from ._images import Description, Layout, Order, Shape, as_labels, describe
 from ._library import library
+from ._losses import LossFunction, LossRelay
 from ._structs import (
     AttackOptions,
     DeviationCallback,
@@ -287,6 +288,8 @@ class Model(ContextHandle):
         seed: Optional[int] = None,
         first_image: Optional[int] = None,
         logit_gradient: Any = None,
+        targets: Any = None,
+        loss_function: Optional[LossFunction] = None,
         layout: Layout = None,
         order: Order = "rgb",
         progress: Optional[ProgressFunction] = None,
@@ -294,6 +297,9 @@ class Model(ContextHandle):
         """d loss / d image, exact, for the draws that predict_robust would make. None: the library's default.
 
         logit_gradient: d loss / d logits (D, N, K) of the caller's own loss, in place of loss and labels.
+        targets (N,): classes to be favoured, none the label; None: untargeted.
+        loss_function: called with a LossBatch, in place of loss, and labels where it needs none; returns losses (N,) and
+        d loss / d logits (D, N, K). Its exceptions cause a CallbackError.
         NonFiniteError carries the Gradient in its result.
         """
         described = self._describe(images, layout, order)
@@ -304,8 +310,9 @@ class Model(ContextHandle):
             "seed": seed,
             "first_image": first_image,
         }
-        relay = ProgressRelay(progress)
-        options = fill(GradientOptions, "carso_gradient_options_init", {**given, "progress": relay.callback})
+        relay, own_loss = ProgressRelay(progress), LossRelay(loss_function)
+        callbacks = {"progress": relay.callback, "loss_function": own_loss.callback}
+        options = fill(GradientOptions, "carso_gradient_options_init", {**given, **callbacks})
         count = described.images.count
         # Draws that the library will refuse need no room.
         used_draws = max(options.draws, 1) if options.objective == Objective.DEFENCE else 1
@@ -316,9 +323,11 @@ class Model(ContextHandle):
             if own.shape != logits_shape:
                 raise ValueError(f"logit_gradient of shape {own.shape}; the logits' is {logits_shape}")
             options.logit_gradient = own.ctypes.data
-        elif labels is None:
-            raise TypeError("labels are needed where no logit_gradient is given")
+        elif labels is None and loss_function is None:
+            raise TypeError("labels are needed where neither logit_gradient nor loss_function is given")
         true_labels = None if labels is None else as_labels(labels, count)
+        wanted = None if targets is None else as_labels(targets, count)
+        options.targets = _data(wanted)
         gradient = numpy.empty((count, *self.shape), dtype=numpy.float32)
         losses = None if own is not None else numpy.empty(count, dtype=numpy.float64)
         logits = numpy.empty(logits_shape, dtype=numpy.float64)
@@ -332,9 +341,11 @@ class Model(ContextHandle):
             _data(logits),
         )
         relay.raise_if_failed()
+        own_loss.raise_if_interrupted()
         result = Gradient(described.restore(gradient), losses, logits)
         if status != Status.OK:
-            raise failure(status, self._context_address, result if status == Status.NON_FINITE else None)
+            partial = result if status == Status.NON_FINITE else None
+            raise failure(status, self._context_address, partial) from own_loss.error
         return result
 
     def attack(
@@ -360,6 +371,7 @@ class Model(ContextHandle):
         queries: Optional[int] = None,
         target_classes: Optional[int] = None,
         targets: Any = None,
+        loss_function: Optional[LossFunction] = None,
         layout: Layout = None,
         order: Order = "rgb",
         progress: Optional[ProgressFunction] = None,
@@ -367,7 +379,10 @@ class Model(ContextHandle):
         """Attacks a batch; labels are the true ones. None: the library's default.
 
         targets (N,): classes to be favoured, none the label; None: untargeted.
-        Cancelled and NonFiniteError carry the AttackResult in their result. An exception of progress comes without it.
+        loss_function: called with a LossBatch, in place of loss; returns losses (N,) to be raised and d loss / d logits
+        (D, N, K). Its exceptions cause a CallbackError.
+        Cancelled, CallbackError and NonFiniteError carry the AttackResult in their result. An exception of progress
+        comes without it.
         """
         described = self._describe(images, layout, order)
         true_labels = as_labels(labels, described.images.count)
@@ -390,8 +405,9 @@ class Model(ContextHandle):
             "queries": queries,
             "target_classes": target_classes,
         }
-        relay = ProgressRelay(progress)
-        options = fill(AttackOptions, "carso_attack_options_init", {**given, "progress": relay.callback})
+        relay, own_loss = ProgressRelay(progress), LossRelay(loss_function)
+        callbacks = {"progress": relay.callback, "loss_function": own_loss.callback}
+        options = fill(AttackOptions, "carso_attack_options_init", {**given, **callbacks})
         wanted = None if targets is None else as_labels(targets, described.images.count)
         options.targets = _data(wanted)
         out = ctypes.c_void_p()
@@ -400,8 +416,9 @@ class Model(ContextHandle):
         )
         result = None if out.value is None else attack_result_of(out.value, described, self.shape)
         relay.raise_if_failed()
+        own_loss.raise_if_interrupted()
         if status != Status.OK or result is None:
-            raise failure(status, self._context_address, result)
+            raise failure(status, self._context_address, result) from own_loss.error
         return result
 
     def _check(self, status: int) -> None:
