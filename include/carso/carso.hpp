@@ -114,6 +114,8 @@ CARSO_INITIALISED(attack_options);
 CARSO_INITIALISED(purifier_training_options);
 CARSO_INITIALISED(classifier_training_options);
 CARSO_INITIALISED(read_options);
+CARSO_INITIALISED(dataset_options);
+CARSO_INITIALISED(reader_options);
 #undef CARSO_INITIALISED
 
 /** Images that the caller holds, dense and interleaved unless the fields are changed. */
@@ -515,9 +517,25 @@ public:
     {
         carso_dataset *made = nullptr;
         detail::check(carso_dataset_open(where.get(), path.c_str(), split, &made), context_);
-        handle_.reset(made);
-        info_.struct_size = sizeof info_;
-        detail::check(carso_dataset_get_info(made, &info_), context_);
+        take(made);
+    }
+    dataset(const context &where, const std::string &path, const carso_dataset_options &options) : context_(where.get())
+    {
+        carso_dataset *made = nullptr;
+        detail::check(carso_dataset_open_with(where.get(), path.c_str(), &options, &made), context_);
+        take(made);
+    }
+    /** Image files, and folders of them at any depth, without labels. */
+    dataset(const context &where, const std::vector<std::string> &paths,
+            const carso_dataset_options &options = dataset_options())
+        : context_(where.get())
+    {
+        carso_dataset *made = nullptr;
+        std::vector<const char *> names;
+        for (const std::string &path : paths)
+            names.push_back(path.c_str());
+        detail::check(carso_dataset_open_files(where.get(), names.data(), names.size(), &options, &made), context_);
+        take(made);
     }
     const carso_dataset *get() const noexcept { return handle_.get(); }
     const carso_dataset_info &info() const noexcept { return info_; }
@@ -545,6 +563,14 @@ public:
         return carso::images(pixels.data(), info_.width, info_.height,
                              info_.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB, count);
     }
+    /** Path of an image's file, empty where images have none of their own. */
+    std::string file(std::uint64_t index) const
+    {
+        const char *const path = carso_dataset_file(get(), index);
+        return path == nullptr ? std::string() : std::string(path);
+    }
+    /** The context, for messages; kept alive by the data set. */
+    carso_context *context_handle() const noexcept { return context_; }
     std::vector<std::uint64_t> shuffle(std::uint64_t seed, std::uint64_t epoch) const
     {
         std::vector<std::uint64_t> indices(static_cast<std::size_t>(info_.count));
@@ -553,9 +579,52 @@ public:
     }
 
 private:
+    void take(carso_dataset *made)
+    {
+        handle_.reset(made);
+        info_.struct_size = sizeof info_;
+        detail::check(carso_dataset_get_info(made, &info_), context_);
+    }
+
     detail::handle<carso_dataset, carso_dataset_destroy> handle_;
     carso_context *context_; /* kept alive by the data set */
     carso_dataset_info info_;
+};
+
+/** Batches of a data set, which must outlive it, read ahead on threads of the library's own. */
+class reader
+{
+public:
+    /** The images of indices in their order. */
+    reader(const dataset &source, const std::vector<std::uint64_t> &indices,
+           const carso_reader_options &options = reader_options())
+        : reader(source, indices.data(), indices.size(), options)
+    {
+    }
+    /** All images. */
+    explicit reader(const dataset &source, const carso_reader_options &options = reader_options())
+        : reader(source, nullptr, source.info().count - options.first, options)
+    {
+    }
+    /** False at the end of the list. What batch points to is valid until the next call. */
+    bool next(carso_read_batch &batch)
+    {
+        batch.struct_size = sizeof batch;
+        detail::check(carso_reader_next(handle_.get(), &batch), context_);
+        return batch.count > 0;
+    }
+
+private:
+    reader(const dataset &source, const std::uint64_t *indices, std::uint64_t count, const carso_reader_options &options)
+        : context_(source.context_handle())
+    {
+        carso_reader *made = nullptr;
+        detail::check(carso_reader_open(source.get(), indices, count, &options, &made), context_);
+        handle_.reset(made);
+    }
+
+    detail::handle<carso_reader, carso_reader_destroy> handle_;
+    carso_context *context_; /* kept alive by the reader */
 };
 
 /** A PNG or JPEG file, decoded. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /**
- * Labelled image data sets: IDX, CIFAR binary, folders of images. Single image files.
+ * Labelled image data sets: IDX, CIFAR binary, folders of images. Unlabelled image files. Reading ahead.
  */
 #ifndef CARSO_DATA_H
 #define CARSO_DATA_H
@@ -27,7 +27,7 @@ typedef struct carso_dataset_info {
     int32_t height;
     int32_t width;
     int32_t classes;
-    /** "idx", "cifar10", "cifar100", "folder", "tinyimagenet"; a static string */
+    /** "idx", "cifar10", "cifar100", "folder", "tinyimagenet", "files"; a static string */
     const char *format;
 } carso_dataset_info;
 
@@ -86,6 +86,92 @@ CARSO_API carso_status carso_dataset_read(const carso_dataset *dataset, const ui
  */
 CARSO_API carso_status carso_dataset_shuffle(const carso_dataset *dataset, uint64_t seed, uint64_t epoch,
                                              uint64_t *out_indices);
+
+/** Options of carso_dataset_open_with and carso_dataset_open_files. Since 0.1. */
+typedef struct carso_dataset_options {
+    size_t struct_size;
+    int32_t split; /**< carso_split; TRAIN. Ignored by carso_dataset_open_files. */
+    /**
+     * What image files are read as, or all three 0: found by looking at some of them. Where given, no file is looked at
+     * on opening: a damaged one, or one of another size, is an error when it is read. A file in colour whose pixels are
+     * gray throughout then is a gray image as well. Data sets that are not made of image files keep their own shape.
+     */
+    int32_t channels;
+    int32_t height; /**< 1 to 16384 */
+    int32_t width;  /**< 1 to 16384 */
+} carso_dataset_options;
+
+CARSO_API void carso_dataset_options_init(carso_dataset_options *options, size_t size);
+
+/** carso_dataset_open with options. Since 0.1. */
+CARSO_API carso_status carso_dataset_open_with(carso_context *context, const char *path,
+                                               const carso_dataset_options *options, carso_dataset **out_dataset);
+
+/**
+ * A data set of image files without labels: format "files", no classes, every label -1. paths names files, whatever
+ * they are called, and folders, of which all PNG and JPEG files are taken at any depth: those directly inside first, then
+ * those of its folders, each in the order of their names' bytes; names beginning with a dot are passed over, and a link to
+ * a folder that it lies in is not followed. A file that does not exist is an error when it is read.
+ * INVALID_ARGUMENT; NOT_FOUND: no image at all; IO: a folder cannot be read, or folders are more than 64 deep; and what
+ * carso_dataset_open returns where the shape is not given. Since 0.1.
+ */
+CARSO_API carso_status carso_dataset_open_files(carso_context *context, const char *const *paths, size_t count,
+                                                const carso_dataset_options *options, carso_dataset **out_dataset);
+
+/** Path of the file of an image; NULL where images have no files of their own, or out of range. Since 0.1. */
+CARSO_API const char *carso_dataset_file(const carso_dataset *dataset, uint64_t index);
+
+/** Reads batches of a data set ahead of their use, on threads of its own. Since 0.1. */
+typedef struct carso_reader carso_reader;
+
+/** Options of carso_reader_open. Since 0.1. */
+typedef struct carso_reader_options {
+    size_t struct_size;
+    uint64_t batch;  /**< images in a batch, of which the last may have fewer; 64 */
+    int32_t threads; /**< 1 to 256; 0: half of the machine's cores, 1 to 8 */
+    int32_t ahead;   /**< batches held beyond the one handed out, 1 to 256; 2 */
+    /**
+     * 1: an image that cannot be read (NOT_FOUND, IO, BAD_FORMAT, UNSUPPORTED) does not end the reading: its pixels are 0
+     * and the batch says why; 0
+     */
+    int32_t keep_going;
+    int32_t reserved;
+    uint64_t first; /**< where indices is NULL: the first image; 0 */
+    const carso_read_options *reading; /**< as in carso_dataset_read; NULL */
+} carso_reader_options;
+
+CARSO_API void carso_reader_options_init(carso_reader_options *options, size_t size);
+
+/** A batch, whose arrays are valid until the next call of carso_reader_next or _destroy. Since 0.1. */
+typedef struct carso_read_batch {
+    size_t struct_size;
+    uint64_t first; /**< position of its first image in the list */
+    uint64_t count; /**< 0: the list has ended */
+    const uint8_t *pixels;       /**< [count][height][width][channels] */
+    const int32_t *labels;       /**< [count] */
+    const int32_t *statuses;     /**< [count] carso_status */
+    const char *const *messages; /**< [count] what is wrong with an image, NULL where its status is OK */
+} carso_read_batch;
+
+/**
+ * Reads count images: those of indices [count], which is copied, or where that is NULL count from options->first on.
+ * Holds options->ahead + 1 batches, however long the list is. The batches are, bit by bit, those of carso_dataset_read.
+ * The data set must outlive the reader. Its threads have all signals blocked; where none can be started, images are read
+ * by carso_reader_next itself. INVALID_ARGUMENT, OUT_OF_MEMORY. Since 0.1.
+ */
+CARSO_API carso_status carso_reader_open(const carso_dataset *dataset, const uint64_t *indices, uint64_t count,
+                                         const carso_reader_options *options, carso_reader **out_reader);
+
+/**
+ * Hands out the next batch in *out_batch, whose struct_size the caller has set, and waits for it where it is not there
+ * yet. An error is that of the first image of the batch that could not be read, and comes again with each further call.
+ * INVALID_ARGUMENT also in a process forked after carso_reader_open, which has none of its threads; there the reader can
+ * be destroyed and nothing else. Thread-safety: one thread at a time. Since 0.1.
+ */
+CARSO_API carso_status carso_reader_next(carso_reader *reader, carso_read_batch *out_batch);
+
+/** Ends the threads, after the images that they are at. Accepts NULL. Since 0.1. */
+CARSO_API void carso_reader_destroy(carso_reader *reader);
 
 /**
  * One image that the library decoded and holds, as opposed to carso_images, which describes images that the caller

@@ -2,6 +2,7 @@
 #include "carso/data.h"
 
 #include "api/pixels.h"
+#include "api/read_options.h"
 #include "base/random.h"
 #include "data/dataset.h"
 #include "data/image_file.h"
@@ -23,24 +24,91 @@ void carso_read_options_init(carso_read_options *options, size_t size)
     cso_options_fill(options, size, &defaults, sizeof defaults);
 }
 
-carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split,
-                                carso_dataset **out_dataset)
+void carso_dataset_options_init(carso_dataset_options *options, size_t size)
 {
+    const carso_dataset_options defaults = {.split = CARSO_SPLIT_TRAIN};
+    cso_options_fill(options, size, &defaults, sizeof defaults);
+}
+
+static carso_status resolve_options(const carso_context *context, const char *call, const carso_dataset_options *given,
+                                    carso_dataset_options *out)
+{
+    carso_dataset_options_init(out, sizeof *out);
+    const carso_status status = cso_options_copy(context, "data set options", out, sizeof *out, given);
+    if (status != CARSO_OK) {
+        return status;
+    }
+    if (out->split != CARSO_SPLIT_TRAIN && out->split != CARSO_SPLIT_TEST) {
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: split is %d; expected %d (train) or %d (test)", call,
+                        (int)out->split, CARSO_SPLIT_TRAIN, CARSO_SPLIT_TEST);
+    }
+    if (out->channels == 0 && out->height == 0 && out->width == 0) {
+        return CARSO_OK;
+    }
+    if ((out->channels != 1 && out->channels != 3) || out->height < 1 || out->height > CSO_LARGEST_SIDE ||
+        out->width < 1 || out->width > CSO_LARGEST_SIDE) {
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "%s: the shape is %dx%dx%d; expected 1 or 3 channels and sides of 1 to %d, or all 0", call,
+                        (int)out->channels, (int)out->height, (int)out->width, CSO_LARGEST_SIDE);
+    }
+    return CARSO_OK;
+}
+
+static carso_status open_set(carso_context *context, const char *call, const char *path,
+                             const carso_dataset_options *options, carso_dataset **out_dataset)
+{
+    carso_dataset_options resolved;
     if (out_dataset != NULL) {
         *out_dataset = NULL;
     }
     if (context == NULL || path == NULL || out_dataset == NULL) {
-        return missing(context, "carso_dataset_open",
+        return missing(context, call,
                        context == NULL ? "context"
                        : path == NULL  ? "path"
                                        : "out_dataset");
     }
-    if (split != CARSO_SPLIT_TRAIN && split != CARSO_SPLIT_TEST) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "carso_dataset_open: split is %d; expected %d (train) or %d (test)", (int)split,
-                        CARSO_SPLIT_TRAIN, CARSO_SPLIT_TEST);
+    const carso_status status = resolve_options(context, call, options, &resolved);
+    return status == CARSO_OK ? cso_dataset_open(context, path, &resolved, out_dataset) : status;
+}
+
+carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split,
+                                carso_dataset **out_dataset)
+{
+    carso_dataset_options options;
+    carso_dataset_options_init(&options, sizeof options);
+    options.split = (int32_t)split;
+    return open_set(context, "carso_dataset_open", path, &options, out_dataset);
+}
+
+carso_status carso_dataset_open_with(carso_context *context, const char *path, const carso_dataset_options *options,
+                                     carso_dataset **out_dataset)
+{
+    return open_set(context, "carso_dataset_open_with", path, options, out_dataset);
+}
+
+carso_status carso_dataset_open_files(carso_context *context, const char *const *paths, size_t count,
+                                      const carso_dataset_options *options, carso_dataset **out_dataset)
+{
+    carso_dataset_options resolved;
+    if (out_dataset != NULL) {
+        *out_dataset = NULL;
     }
-    return cso_dataset_open(context, path, split, out_dataset);
+    if (context == NULL || paths == NULL || out_dataset == NULL) {
+        return missing(context, "carso_dataset_open_files",
+                       context == NULL ? "context"
+                       : paths == NULL ? "paths"
+                                       : "out_dataset");
+    }
+    if (count == 0) {
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_dataset_open_files: count is 0");
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (paths[i] == NULL) {
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_dataset_open_files: path %zu is NULL", i);
+        }
+    }
+    const carso_status status = resolve_options(context, "carso_dataset_open_files", options, &resolved);
+    return status == CARSO_OK ? cso_dataset_open_files(context, paths, count, &resolved, out_dataset) : status;
 }
 
 void carso_dataset_destroy(carso_dataset *dataset) { cso_dataset_destroy(dataset); }
@@ -62,6 +130,31 @@ const char *carso_dataset_class_name(const carso_dataset *dataset, int32_t index
     return cso_name_list_at(&dataset->class_names, (size_t)index);
 }
 
+const char *carso_dataset_file(const carso_dataset *dataset, uint64_t index)
+{
+    return dataset == NULL || index >= dataset->files.count ? NULL : cso_name_list_at(&dataset->files, (size_t)index);
+}
+
+carso_status cso_read_options_resolve(const carso_dataset *dataset, const carso_read_options *given,
+                                      carso_read_options *out)
+{
+    carso_read_options_init(out, sizeof *out);
+    const carso_status status = cso_options_copy(dataset->context, "read options", out, sizeof *out, given);
+    if (status != CARSO_OK) {
+        return status;
+    }
+    const int32_t side = dataset->info.height < dataset->info.width ? dataset->info.height : dataset->info.width;
+    if (out->crop_padding < 0 || out->crop_padding > side) {
+        return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "read options: crop_padding is %d, not in 0 to %d", (int)out->crop_padding, (int)side);
+    }
+    if (out->mirror != 0 && out->mirror != 1) {
+        return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT, "read options: mirror is %d, not 0 or 1",
+                        (int)out->mirror);
+    }
+    return CARSO_OK;
+}
+
 carso_status carso_dataset_read(const carso_dataset *dataset, const uint64_t *indices, size_t count,
                                 const carso_read_options *options, uint8_t *out_pixels, int32_t *out_labels)
 {
@@ -75,21 +168,8 @@ carso_status carso_dataset_read(const carso_dataset *dataset, const uint64_t *in
     if (indices == NULL || out_pixels == NULL) {
         return missing(dataset->context, "carso_dataset_read", indices == NULL ? "indices" : "out_pixels");
     }
-    carso_read_options_init(&resolved, sizeof resolved);
-    const carso_status status = cso_options_copy(dataset->context, "read options", &resolved, sizeof resolved, options);
-    if (status != CARSO_OK) {
-        return status;
-    }
-    const int32_t side = dataset->info.height < dataset->info.width ? dataset->info.height : dataset->info.width;
-    if (resolved.crop_padding < 0 || resolved.crop_padding > side) {
-        return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "read options: crop_padding is %d, not in 0 to %d", (int)resolved.crop_padding, (int)side);
-    }
-    if (resolved.mirror != 0 && resolved.mirror != 1) {
-        return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT, "read options: mirror is %d, not 0 or 1",
-                        (int)resolved.mirror);
-    }
-    return cso_dataset_read(dataset, indices, count, &resolved, out_pixels, out_labels);
+    const carso_status status = cso_read_options_resolve(dataset, options, &resolved);
+    return status == CARSO_OK ? cso_dataset_read(dataset, indices, count, &resolved, out_pixels, out_labels) : status;
 }
 
 carso_status carso_dataset_shuffle(const carso_dataset *dataset, uint64_t seed, uint64_t epoch, uint64_t *out_indices)

@@ -48,25 +48,56 @@ static carso_status open_format(carso_dataset *dataset, const char *path, carso_
     return cso_folder_open(dataset, path, split);
 }
 
-carso_status cso_dataset_open(carso_context *context, const char *path, carso_split split, carso_dataset **out)
+static carso_status create(carso_context *context, const carso_dataset_options *options, carso_dataset **out)
 {
-    *out = NULL;
     carso_dataset *dataset = cso_allocate(context, 1, sizeof *dataset);
+    *out = dataset;
     if (dataset == NULL) {
         return cso_fail_memory(context, "a data set");
     }
     dataset->context = context;
     cso_context_retain(context);
-    carso_status status = open_format(dataset, path, split);
+    dataset->info.channels = options->channels;
+    dataset->info.height = options->height;
+    dataset->info.width = options->width;
+    dataset->shape_given = options->width > 0;
+    return CARSO_OK;
+}
+
+/* Of a data set that is opened: hands it out, or destroys it. */
+static carso_status conclude(carso_status status, carso_dataset *dataset, carso_dataset **out)
+{
     if (status == CARSO_OK) {
         status = cso_dataset_number_classes(dataset);
     }
     if (status != CARSO_OK) {
         cso_dataset_destroy(dataset);
-        return status;
+        dataset = NULL;
     }
     *out = dataset;
-    return CARSO_OK;
+    return status;
+}
+
+carso_status cso_dataset_open(carso_context *context, const char *path, const carso_dataset_options *options,
+                              carso_dataset **out)
+{
+    carso_dataset *dataset;
+    carso_status status = create(context, options, &dataset);
+    if (status == CARSO_OK) {
+        status = open_format(dataset, path, (carso_split)options->split);
+    }
+    return conclude(status, dataset, out);
+}
+
+carso_status cso_dataset_open_files(carso_context *context, const char *const *paths, size_t count,
+                                    const carso_dataset_options *options, carso_dataset **out)
+{
+    carso_dataset *dataset;
+    carso_status status = create(context, options, &dataset);
+    if (status == CARSO_OK) {
+        status = cso_file_set_open(dataset, paths, count);
+    }
+    return conclude(status, dataset, out);
 }
 
 void cso_dataset_destroy(carso_dataset *dataset)
@@ -107,7 +138,9 @@ carso_status cso_dataset_read(const carso_dataset *dataset, const uint64_t *indi
         uint8_t *out = out_pixels + i * size;
         const uint8_t *image = dataset->pixels == NULL ? original : dataset->pixels + indices[i] * size;
         if (dataset->pixels == NULL) {
-            status = cso_folder_read(dataset, indices[i], augment ? original : out);
+            uint8_t *place = augment ? original : out;
+            status = dataset->shape_given ? cso_file_set_read(dataset, indices[i], place)
+                                          : cso_folder_read(dataset, indices[i], place);
         } else if (!augment) {
             memcpy(out, image, size);
         }
@@ -115,7 +148,7 @@ carso_status cso_dataset_read(const carso_dataset *dataset, const uint64_t *indi
             cso_augment(&dataset->info, options, indices[i], image, out);
         }
         if (out_labels != NULL) {
-            out_labels[i] = dataset->labels[indices[i]];
+            out_labels[i] = dataset->labels == NULL ? -1 : dataset->labels[indices[i]];
         }
     }
     cso_release(dataset->context, original);

@@ -13,13 +13,18 @@ struct carso_dataset {
     carso_context *context;
     carso_dataset_info info;
     size_t image_size; /* height * width * channels */
+    bool shape_given;  /* what image files are read as; found by looking at them else */
     cso_name_list class_names;
-    int32_t *labels;     /* [count] */
+    int32_t *labels;     /* [count]; NULL: not known */
     uint8_t *pixels;     /* [count][height][width][channels]; NULL: read from files as they are asked for */
     cso_name_list files; /* one for each image, where pixels is NULL */
 };
 
-carso_status cso_dataset_open(carso_context *context, const char *path, carso_split split, carso_dataset **out);
+/* Options are checked. */
+carso_status cso_dataset_open(carso_context *context, const char *path, const carso_dataset_options *options,
+                              carso_dataset **out);
+carso_status cso_dataset_open_files(carso_context *context, const char *const *paths, size_t count,
+                                    const carso_dataset_options *options, carso_dataset **out);
 void cso_dataset_destroy(carso_dataset *dataset);
 /* Arguments are checked; options NULL: no augmentation. */
 carso_status cso_dataset_read(const carso_dataset *dataset, const uint64_t *indices, size_t count,
@@ -43,7 +48,7 @@ carso_status cso_folder_read(const carso_dataset *dataset, uint64_t index, uint8
  * the order of their bytes. */
 carso_status cso_folder_list(const carso_context *context, const char *path, bool folders, cso_name_list *out);
 /* Size and channels, from a few images of all classes: a wrong size is found now rather than in the middle of training.
- */
+ * Of no images where the shape is given. */
 carso_status cso_folder_probe(carso_dataset *dataset);
 /* From files class by class to the first of every class, the second of every class and so on: a set's first N images are
  * then of all classes. */
@@ -51,6 +56,10 @@ carso_status cso_folder_interleave(carso_dataset *dataset);
 
 bool cso_tiny_imagenet_find(const char *folder);
 carso_status cso_tiny_imagenet_open(carso_dataset *dataset, const char *folder, carso_split split);
+
+carso_status cso_file_set_open(carso_dataset *dataset, const char *const *paths, size_t count);
+/* As the shape given. */
+carso_status cso_file_set_read(const carso_dataset *dataset, uint64_t index, uint8_t *out);
 
 /* "0", "1", .. for every class that has no name. */
 carso_status cso_dataset_number_classes(carso_dataset *dataset);

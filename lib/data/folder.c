@@ -129,7 +129,8 @@ static carso_status list_files(carso_dataset *dataset, const char *base, size_t 
 carso_status cso_folder_probe(carso_dataset *dataset)
 {
     const uint64_t count = dataset->info.count;
-    const uint64_t probes = count < MOST_PROBES ? count : MOST_PROBES;
+    const uint64_t most = dataset->shape_given ? 0 : MOST_PROBES;
+    const uint64_t probes = count < most ? count : most;
     for (uint64_t i = 0; i < probes; i++) {
         const char *path =
             cso_name_list_at(&dataset->files, (size_t)(count / probes * i + count % probes * i / probes));

@@ -379,6 +379,20 @@ START_TEST(test_data)
     ck_assert_uint_eq(order.back(), 255);
     ck_assert_int_eq(thrown([&] { dataset.read({256}, pixels, labels); }, "256"), CARSO_ERROR_INVALID_ARGUMENT);
     ck_assert_uint_eq(make_classifier(context).predict(dataset.describe(pixels, 1)).count(), 1);
+    carso::reader_options reading;
+    reading.batch = 200;
+    carso::reader whole(dataset, reading), part(dataset, {5, 0}, reading);
+    carso_read_batch batch;
+    ck_assert(whole.next(batch) && batch.count == 200 && whole.next(batch) && batch.count == 56 && !whole.next(batch));
+    ck_assert(part.next(batch) && batch.count == 2 && batch.labels[1] == 9);
+    ck_assert_int_eq(std::memcmp(batch.pixels, pixels.data() + image_size, image_size), 0);
+    ck_assert(dataset.file(0).empty());
+    reading.batch = 0;
+    ck_assert_int_eq(thrown([&] { carso::reader(dataset, reading); }, "batch is 0"), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(thrown([&] { carso::dataset(context, std::vector<std::string>()); }, "carso_dataset_open_files"),
+                     CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(thrown([&] { carso::dataset(context, "absent", carso::dataset_options()); }, "absent"),
+                     CARSO_ERROR_NOT_FOUND);
     ck_assert_int_eq(thrown([&] { carso::dataset(context, "absent", CARSO_SPLIT_TEST); }, "absent"),
                      CARSO_ERROR_NOT_FOUND);
 
@@ -391,6 +405,9 @@ START_TEST(test_data)
     ck_assert_int_eq(written, CARSO_OK);
     const carso::image image(context, path);
     ck_assert_int_eq(image.description().width, side);
+    const carso::dataset files(context, {path});
+    ck_assert(files.file(0) == path && files.file(1).empty());
+    ck_assert_int_eq(files.info().classes, 0);
     ck_assert_int_eq(std::memcmp(image.description().data, pixels.data() + image_size, image_size), 0);
 }
 END_TEST

@@ -64,6 +64,21 @@ class Datasets(unittest.TestCase):
         with self.assertRaises(OverflowError):
             self.dataset.shuffle(seed=-1)
 
+    def test_are_read_ahead_in_batches(self):
+        images, labels = self.dataset.read(range(256))
+        batches = list(self.dataset.batches(100))
+        self.assertEqual([(batch.first, len(batch.labels), batch.errors) for batch in batches], [(0, 100, {}), (100, 100, {}), (200, 56, {})])
+        self.assertTrue(numpy.array_equal(numpy.concatenate([batch.images for batch in batches]), images))
+        self.assertTrue(numpy.array_equal(numpy.concatenate([batch.labels for batch in batches]), labels))
+        order = self.dataset.shuffle(seed=1)[:10]
+        options = {"crop_padding": 3, "mirror": True, "seed": 1, "epoch": 4}
+        one, two = self.dataset.batches(5, order, threads=2, ahead=1, **options)
+        self.assertTrue(numpy.array_equal(numpy.concatenate([one.images, two.images]), self.dataset.read(order, **options)[0]))
+        next(self.dataset.batches(2)).images[:] = 0  # left half-way, and the caller's own
+        with self.assertRaises(carso.InvalidArgumentError):
+            self.dataset.batches(0)
+        self.assertIsNone(self.dataset.file(0))
+
     def test_that_are_not_there(self):
         with self.assertRaises(carso.NotFoundError):
             carso.Dataset.open(TEST_IMAGES / "absent", "test", self.context)
@@ -96,6 +111,28 @@ class ImageFiles(unittest.TestCase):
         kept = carso.read_image(path)
         gc.collect()
         self.assertTrue(numpy.array_equal(kept, pixels))
+
+    def test_as_a_data_set_without_labels(self):
+        (self.folder / "deep").mkdir()
+        for i, name in enumerate(("a.png", "deep/b.png", "deep/c.png")):
+            carso.write_png(self.folder / name, numpy.full((4, 5, 1), 10 * i, numpy.uint8), context=self.context)
+        (self.folder / "probe.png").unlink()
+        files = carso.Dataset.from_files(self.folder, self.context)
+        self.assertEqual(files.info, carso.DatasetInfo(3, 1, 4, 5, 0, "files"))
+        self.assertEqual([files.file(i) for i in range(3)], [str(self.folder / name) for name in ("a.png", "deep/b.png", "deep/c.png")])
+        (self.folder / "deep" / "b.png").write_bytes(b"no image")
+        absent = self.folder / "absent.png"
+        files = carso.Dataset.from_files([self.folder / "deep", absent], self.context, shape=(1, 4, 5))
+        with self.assertRaises(carso.BadFormatError):
+            list(files.batches())
+        batch, = files.batches(keep_going=True)
+        self.assertEqual(sorted(batch.errors), [0, 2])
+        self.assertIn("b.png: neither", batch.errors[0])
+        self.assertIn("absent.png", batch.errors[2])
+        self.assertEqual(batch.labels.tolist(), [-1, -1, -1])
+        self.assertEqual(batch.images[:, 0, 0, 0].tolist(), [0, 20, 0])
+        with self.assertRaises(carso.InvalidArgumentError):
+            carso.Dataset.from_files([], self.context)
 
     def test_one_of_many(self):
         batch = numpy.random.default_rng(1).integers(0, 256, (4, 3, 9, 7), dtype=numpy.uint8)

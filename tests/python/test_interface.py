@@ -27,6 +27,8 @@ SCALARS = {
     "const int32_t *": ctypes.c_void_p,
     "const uint64_t *": ctypes.c_void_p,
     "double *": ctypes.c_void_p,
+    "const uint8_t *": ctypes.c_void_p,
+    "const carso_read_options *": ctypes.c_void_p,
     "const char *const *": ctypes.POINTER(ctypes.c_char_p),
     "carso_log_callback": _structs.LogCallback,
     "carso_progress_callback": _structs.ProgressCallback,

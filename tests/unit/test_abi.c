@@ -248,6 +248,29 @@ static const pin structs[] = {
     OFFSET(carso_read_options, mirror, 12),
     OFFSET(carso_read_options, seed, 16),
     OFFSET(carso_read_options, epoch, 24),
+    SIZE(carso_dataset_options, 24),
+    OFFSET(carso_dataset_options, struct_size, 0),
+    OFFSET(carso_dataset_options, split, 8),
+    OFFSET(carso_dataset_options, channels, 12),
+    OFFSET(carso_dataset_options, height, 16),
+    OFFSET(carso_dataset_options, width, 20),
+    SIZE(carso_reader_options, 48),
+    OFFSET(carso_reader_options, struct_size, 0),
+    OFFSET(carso_reader_options, batch, 8),
+    OFFSET(carso_reader_options, threads, 16),
+    OFFSET(carso_reader_options, ahead, 20),
+    OFFSET(carso_reader_options, keep_going, 24),
+    OFFSET(carso_reader_options, reserved, 28),
+    OFFSET(carso_reader_options, first, 32),
+    OFFSET(carso_reader_options, reading, 40),
+    SIZE(carso_read_batch, 56),
+    OFFSET(carso_read_batch, struct_size, 0),
+    OFFSET(carso_read_batch, first, 8),
+    OFFSET(carso_read_batch, count, 16),
+    OFFSET(carso_read_batch, pixels, 24),
+    OFFSET(carso_read_batch, labels, 32),
+    OFFSET(carso_read_batch, statuses, 40),
+    OFFSET(carso_read_batch, messages, 48),
     SIZE(carso_purifier_training_options, 160),
     OFFSET(carso_purifier_training_options, struct_size, 0),
     OFFSET(carso_purifier_training_options, steps_per_epoch, 8),
@@ -355,6 +378,8 @@ INITIALISER(predict_options)
 INITIALISER(gradient_options)
 INITIALISER(attack_options)
 INITIALISER(read_options)
+INITIALISER(dataset_options)
+INITIALISER(reader_options)
 INITIALISER(purifier_training_options)
 INITIALISER(classifier_training_options)
 #define ENTRY(type) {#type, fill_##type, sizeof(carso_##type)}
@@ -368,6 +393,8 @@ static const initialiser initialisers[] = {
     ENTRY(gradient_options),
     ENTRY(attack_options),
     ENTRY(read_options),
+    ENTRY(dataset_options),
+    ENTRY(reader_options),
     ENTRY(purifier_training_options),
     ENTRY(classifier_training_options),
 };

@@ -223,6 +223,55 @@ static carso_status scenario_dataset(const setting *given)
     return status;
 }
 
+static carso_status scenario_reader(const setting *given)
+{
+    carso_dataset *data = NULL;
+    carso_reader *reader = NULL;
+    carso_reader_options options;
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    const uint64_t indices[3] = {1, 0, 1};
+    carso_reader_options_init(&options, sizeof options);
+    options.batch = 2;
+    options.threads = 1;
+    carso_status status = carso_dataset_open(given->context, scratch_path, CARSO_SPLIT_TEST, &data);
+    if (status == CARSO_OK) {
+        status = carso_reader_open(data, indices, 3, &options, &reader);
+        ck_assert(status == CARSO_OK || reader == NULL);
+    }
+    while (status == CARSO_OK && (status = carso_reader_next(reader, &batch)) == CARSO_OK && batch.count > 0) {
+    }
+    carso_reader_destroy(reader);
+    carso_dataset_destroy(data);
+    return status;
+}
+
+/* Missing files, of which each batch has messages. */
+static carso_status scenario_files(const setting *given)
+{
+    carso_dataset *data = NULL;
+    carso_reader *reader = NULL;
+    carso_dataset_options shape;
+    carso_reader_options options;
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    const char *paths[3] = {"none/1.png", "none/2.png", "none/3.png"};
+    carso_dataset_options_init(&shape, sizeof shape);
+    carso_reader_options_init(&options, sizeof options);
+    shape.channels = shape.height = shape.width = 1;
+    options.batch = 2;
+    options.threads = 1;
+    options.keep_going = 1;
+    carso_status status = carso_dataset_open_files(given->context, paths, 3, &shape, &data);
+    ck_assert(status == CARSO_OK || data == NULL);
+    if (status == CARSO_OK) {
+        status = carso_reader_open(data, NULL, 3, &options, &reader);
+    }
+    while (status == CARSO_OK && (status = carso_reader_next(reader, &batch)) == CARSO_OK && batch.count > 0) {
+    }
+    carso_reader_destroy(reader);
+    carso_dataset_destroy(data);
+    return status;
+}
+
 typedef struct scenario {
     const char *name;
     carso_status (*run)(const setting *given);
@@ -246,6 +295,8 @@ static const scenario scenarios[] = {
     {"checkpoint", scenario_checkpoint, PURIFIER_TRAINER},
     {"resume", scenario_resume, NO_TRAINER},
     {"dataset", scenario_dataset, NO_TRAINER},
+    {"reader", scenario_reader, NO_TRAINER},
+    {"files", scenario_files, NO_TRAINER},
 };
 
 static carso_context *open_context(counting_allocator *counts, const char *backend)

@@ -12,7 +12,7 @@ from ._release import RELEASE as __version__
 from ._structs import Allocator, AllocateCallback, ReleaseCallback
 from ._losses import LossBatch
 from .context import Context, abi_version, backends, status_text, version
-from .data import Dataset, DatasetInfo, read_image, write_png
+from .data import Batch, Dataset, DatasetInfo, read_image, write_png
 from .enums import (
     Aggregation,
     Architecture,
@@ -56,6 +56,7 @@ __all__ = [
     "AttackStep",
     "BackendError",
     "BadFormatError",
+    "Batch",
     "CallbackError",
     "Cancelled",
     "Context",

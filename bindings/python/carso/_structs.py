@@ -256,6 +256,41 @@ class ReadOptions(SizedStructure):
     ]
 
 
+class DatasetOptions(SizedStructure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("split", c_int32),
+        ("channels", c_int32),
+        ("height", c_int32),
+        ("width", c_int32),
+    ]
+
+
+class ReaderOptions(SizedStructure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("batch", c_uint64),
+        ("threads", c_int32),
+        ("ahead", c_int32),
+        ("keep_going", c_int32),
+        ("reserved", c_int32),
+        ("first", c_uint64),
+        ("reading", c_void_p),
+    ]
+
+
+class ReadBatch(SizedStructure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("first", c_uint64),
+        ("count", c_uint64),
+        ("pixels", c_void_p),
+        ("labels", c_void_p),
+        ("statuses", c_void_p),
+        ("messages", POINTER(c_char_p)),
+    ]
+
+
 class PurifierTrainingOptions(SizedStructure):
     _fields_ = [
         ("struct_size", c_size_t),

@@ -2,15 +2,16 @@
 """Labelled image data sets, and single image files."""
 
 import ctypes
+import os
 from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy
 
 from ._handle import Handle, PathLike, check, encode_path, fill, integer, view
 from ._images import Layout, Order, describe
 from ._library import library
-from ._structs import DatasetInfo as NativeDatasetInfo, Images, ReadOptions
+from ._structs import DatasetInfo as NativeDatasetInfo, DatasetOptions, Images, ReadBatch, ReaderOptions, ReadOptions
 from .context import Context, ContextHandle
 from .enums import Split, member
 
@@ -25,8 +26,39 @@ class DatasetInfo:
     height: int
     width: int
     classes: int
-    #: "idx", "cifar10", "cifar100", "tinyimagenet" or "folder"
+    #: "idx", "cifar10", "cifar100", "tinyimagenet", "folder" or "files"
     format: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images read together."""
+
+    #: Position of the first one in the list that is read
+    first: int
+    #: (N, H, W, C) uint8
+    images: numpy.ndarray
+    #: (N,) int32, -1 where they are not known
+    labels: numpy.ndarray
+    #: What is wrong with an image that could not be read, by its place in the batch
+    errors: Dict[int, str]
+
+
+class _ReaderHandle(Handle):
+    _destroy = "carso_reader_destroy"
+
+
+def _indices(given: Any) -> numpy.ndarray:
+    chosen = numpy.atleast_1d(numpy.asarray(given if isinstance(given, numpy.ndarray) else list(given)))
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or (chosen.size > 0 and chosen.min() < 0):
+        raise ValueError("indices must be one row of integers from 0")
+    return numpy.ascontiguousarray(chosen, dtype=numpy.uint64)
+
+
+def _dataset_options(split: Union[Split, str], shape: Optional[Tuple[int, int, int]]) -> DatasetOptions:
+    channels, height, width = shape or (0, 0, 0)
+    given = {"split": int(member(Split, split)), "channels": channels, "height": height, "width": width}
+    return fill(DatasetOptions, "carso_dataset_options_init", given)
 
 
 class Dataset(ContextHandle):
@@ -44,13 +76,43 @@ class Dataset(ContextHandle):
 
     @classmethod
     def open(
-        cls, path: PathLike, split: Union[Split, str] = Split.TRAIN, context: Optional[Context] = None
+        cls,
+        path: PathLike,
+        split: Union[Split, str] = Split.TRAIN,
+        context: Optional[Context] = None,
+        *,
+        shape: Optional[Tuple[int, int, int]] = None,
     ) -> "Dataset":
-        """Opens IDX (MNIST), CIFAR-10 and CIFAR-100 binary, Tiny-ImageNet, or folders of images; recognised by what is there."""
+        """Opens IDX (MNIST), CIFAR-10 and CIFAR-100 binary, Tiny-ImageNet, or folders of images; recognised by what is there.
+
+        shape (channels, height, width) is what image files are read as, none of which is then looked at on opening.
+        """
         context = context or Context()
         out = ctypes.c_void_p()
-        status = library.carso_dataset_open(
-            context.address, encode_path(path), int(member(Split, split)), ctypes.byref(out)
+        options = _dataset_options(split, shape)
+        status = library.carso_dataset_open_with(
+            context.address, encode_path(path), ctypes.byref(options), ctypes.byref(out)
+        )
+        check(status, context.address)
+        assert out.value is not None
+        return cls(out.value, context, context.address)
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: Union[PathLike, Iterable[PathLike]],
+        context: Optional[Context] = None,
+        *,
+        shape: Optional[Tuple[int, int, int]] = None,
+    ) -> "Dataset":
+        """Image files, and folders of them at any depth, without labels. shape as in open."""
+        context = context or Context()
+        names = [paths] if isinstance(paths, (str, bytes, os.PathLike)) else list(paths)
+        native = (ctypes.c_char_p * len(names))(*(encode_path(name) for name in names))
+        out = ctypes.c_void_p()
+        options = _dataset_options(Split.TRAIN, shape)
+        status = library.carso_dataset_open_files(
+            context.address, native, len(names), ctypes.byref(options), ctypes.byref(out)
         )
         check(status, context.address)
         assert out.value is not None
@@ -81,10 +143,7 @@ class Dataset(ContextHandle):
 
         The augmentation of an image depends on (seed, epoch, its index) alone.
         """
-        chosen = numpy.atleast_1d(numpy.asarray(indices if isinstance(indices, numpy.ndarray) else list(indices)))
-        if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or (chosen.size > 0 and chosen.min() < 0):
-            raise ValueError("indices must be one row of integers from 0")
-        wanted = numpy.ascontiguousarray(chosen, dtype=numpy.uint64)
+        wanted = _indices(indices)
         given = {"crop_padding": crop_padding, "mirror": int(mirror), "seed": seed, "epoch": epoch}
         options = fill(ReadOptions, "carso_read_options_init", given)
         pixels = numpy.empty((wanted.size, self._info.height, self._info.width, self._info.channels), dtype=numpy.uint8)
@@ -99,6 +158,63 @@ class Dataset(ContextHandle):
         )
         check(status, self._context_address)
         return pixels, labels
+
+    def file(self, index: int) -> Optional[str]:
+        """Path of an image's file; None where images have no files of their own."""
+        path = library.carso_dataset_file(self.address, integer("index", index, ctypes.c_uint64))
+        return None if path is None else os.fsdecode(path)
+
+    def batches(
+        self,
+        batch: Optional[int] = None,
+        indices: Any = None,
+        *,
+        threads: Optional[int] = None,
+        ahead: Optional[int] = None,
+        keep_going: bool = False,
+        crop_padding: Optional[int] = None,
+        mirror: bool = False,
+        seed: Optional[int] = None,
+        epoch: Optional[int] = None,
+    ) -> Iterator[Batch]:
+        """Batches of all images, or of those of indices, read ahead on threads of the library's own.
+
+        keep_going: an image that cannot be read is black, and the batch's errors say why. The arrays are the caller's.
+        """
+        wanted = None if indices is None else _indices(indices)
+        augmentation = {"crop_padding": crop_padding, "mirror": int(mirror), "seed": seed, "epoch": epoch}
+        reading = fill(ReadOptions, "carso_read_options_init", augmentation)
+        given = {"batch": batch, "threads": threads, "ahead": ahead, "keep_going": int(keep_going)}
+        options = fill(ReaderOptions, "carso_reader_options_init", given)
+        options.reading = ctypes.addressof(reading)
+        out = ctypes.c_void_p()
+        status = library.carso_reader_open(
+            self.address,
+            None if wanted is None else wanted.ctypes.data,
+            len(self) if wanted is None else wanted.size,
+            ctypes.byref(options),
+            ctypes.byref(out),
+        )
+        check(status, self._context_address)
+        assert out.value is not None
+        return self._read_batches(_ReaderHandle(out.value))
+
+    def _read_batches(self, reader: _ReaderHandle) -> Iterator[Batch]:
+        shape = (self._info.height, self._info.width, self._info.channels)
+        with reader:
+            while True:
+                native = ReadBatch()
+                # The data set must be open as long as it is read.
+                assert self.address
+                check(library.carso_reader_next(reader.address, ctypes.byref(native)), self._context_address)
+                if native.count == 0:
+                    return
+                images = view(native.pixels, numpy.uint8, (native.count, *shape), reader)
+                labels = view(native.labels, numpy.int32, (native.count,), reader)
+                statuses = view(native.statuses, numpy.int32, (native.count,), reader)
+                assert images is not None and labels is not None and statuses is not None
+                errors = {int(i): native.messages[i].decode("utf-8", "replace") for i in numpy.flatnonzero(statuses)}
+                yield Batch(native.first, images.copy(), labels.copy(), errors)
 
     def shuffle(self, seed: int = 0, epoch: int = 0) -> numpy.ndarray:
         """A permutation of all indices, uint64, that depends on (count, seed, epoch) alone."""
