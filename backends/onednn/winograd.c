@@ -9,8 +9,9 @@ enum { STEP = CSO_WINOGRAD_STEP, SIDE = CSO_WINOGRAD_SIDE, FREQUENCIES = CSO_WIN
 /* Bytes of weights above which threads share each pass over them, and tiles of a block then. */
 #define SHARED_WEIGHTS ((size_t)6 << 20)
 #define SHARED_BLOCK 128
-/* Bytes of a block's frequencies where each thread has blocks of its own. */
-#define OWN_BLOCK ((size_t)1 << 20)
+/* Bytes of a block's frequencies where each thread has blocks of its own: most of the second cache, as its weights are
+ * read from further away once for each block. */
+#define OWN_BLOCK ((size_t)3 << 19)
 
 /*
  * A model of where it pays, in multiply-adds, fitted to what tests/bench/bench_convolution measures: a tile's
@@ -203,9 +204,10 @@ static void transform_out(const cso_device *device, const cso_winograd_product *
     const int64_t height = s->out_height - y < STEP ? s->out_height - y : STEP;
     const int64_t width = s->out_width - x < STEP ? s->out_width - x : STEP;
     const int64_t row = s->out_width * s->out, offset = (image * s->out_height + y) * row + x * s->out;
+    const int64_t next = x + STEP < s->out_width ? STEP * s->out : STEP * row - x * s->out;
     float *const to = a->out + offset;
     p->set->transform_output(m, p->m_pitch, s->out, height, width, with->bias,
-                             with->residual ? with->residual + offset : NULL, to, (size_t)row);
+                             with->residual ? with->residual + offset : NULL, to, (size_t)row, (size_t)next);
     for (int64_t i = 0; i < height && with->activation != CSO_NO_ACTIVATION; i++) {
         device->loops->activate((size_t)(width * s->out), with->activation, with->slope, to + i * row, to + i * row);
     }
@@ -230,7 +232,8 @@ static void run_own_blocks(const cso_device *device, const cso_winograd_product 
             transform_in(p, source, zero, tile, v + (size_t)(tile - first) * p->v_stride);
         }
         for (int64_t f = 0; f < FREQUENCIES; f++) {
-            p->set->multiply(last - first, p->shape.in, p->panels, v + (size_t)f * p->v_pitch, p->v_stride,
+            const float *const rows = v + (size_t)f * p->v_pitch;
+            p->set->multiply(last - first, p->shape.in, p->panels, rows, p->v_stride, rows + p->v_pitch,
                              weight_of(p, f, 0), m + (size_t)f * p->m_pitch, p->m_stride);
         }
         for (int64_t tile = first; tile < last; tile++) {
@@ -261,7 +264,8 @@ static void run_shared_block(const cso_device *device, const cso_winograd_produc
         while (from < to) {
             const int64_t f = from / p->panels, panel = from % p->panels;
             const int64_t panels = p->panels - panel < to - from ? p->panels - panel : to - from;
-            p->set->multiply(count, p->shape.in, panels, v + (size_t)f * p->v_pitch, p->v_stride,
+            const float *const rows = v + (size_t)f * p->v_pitch;
+            p->set->multiply(count, p->shape.in, panels, rows, p->v_stride, rows + p->v_pitch,
                              weight_of(p, f, panel), m + (size_t)f * p->m_pitch + panel * p->set->panel, p->m_stride);
             from += panels;
         }

@@ -20,13 +20,14 @@ typedef struct cso_winograd {
     /* pixel: 36 pointers to the tile's pixels. v[frequency * pitch + channel]. */
     void (*transform_input)(const float *const *pixel, int64_t channels, float *v, size_t pitch);
     /* m[row * m_stride + output] = sum over channels of v[row * v_stride + channel] * u[channel][output], for panels
-     * panels of outputs. */
-    void (*multiply)(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *u,
-                     float *m, size_t m_stride);
+     * panels of outputs. next: the rows that will be multiplied after these. */
+    void (*multiply)(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *next,
+                     const float *u, float *m, size_t m_stride);
     /* Stores the tile's first height x width outputs, with bias (channels of them, or NULL) and residual (laid out as
-     * y, or NULL) added, at y, row_stride floats from row to row and pixel after pixel. */
+     * y, or NULL) added, at y, row_stride floats from row to row and pixel after pixel. The tile at y + next is fetched
+     * meanwhile. */
     void (*transform_output)(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                             const float *bias, const float *residual, float *y, size_t row_stride);
+                             const float *bias, const float *residual, float *y, size_t row_stride, size_t next);
 } cso_winograd;
 
 #if defined(__x86_64__)

@@ -6,7 +6,7 @@
 
 #define WINOGRAD cso_winograd_avx2
 #define WINOGRAD_NAME "winograd4:avx2"
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET __attribute__((target("avx2,fma,prfchw")))
 #define VALUE static inline __attribute__((always_inline)) TARGET
 #define STEP static TARGET
 #define VECTOR __m256
@@ -19,7 +19,10 @@
 #define PLUS_PRODUCT(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define MINUS_PRODUCT(a, b, c) _mm256_fnmadd_ps(a, b, c)
 #define KEEP(a, b) __asm__("" : "+x"(a), "+x"(b))
+/* Every x86-64 processor takes it, if only as nothing. */
+#define PREFETCH_WRITE(p) __builtin_prefetch((p), 1, 3)
 #define PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define PREFETCH_FAR(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
 #define EACH_KERNEL(X) X(1) X(2) X(3) X(4) X(5) X(6)
 
 VALUE __m256i first_of(int64_t count)

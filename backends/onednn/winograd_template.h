@@ -14,7 +14,7 @@
 #define UNROLLED _Pragma("GCC unroll 6")
 #endif
 
-enum { SIDE = CSO_WINOGRAD_SIDE, OUTPUTS = CSO_WINOGRAD_STEP, PANEL = 2 * WIDTH };
+enum { SIDE = CSO_WINOGRAD_SIDE, OUTPUTS = CSO_WINOGRAD_STEP, PANEL = 2 * WIDTH, LINE = 16 };
 
 /* Squares, cubes, and sum and product of the squares of the points a and b; all exact in binary. */
 #define A 0.625f
@@ -87,7 +87,7 @@ STEP void transform_input(const float *const *pixel, int64_t channels, float *v,
 }
 
 VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width, const float *bias,
-                         const float *residual, float *y, size_t row_stride, size_t pixel_stride)
+                         const float *residual, float *y, size_t row_stride, size_t pixel_stride, size_t next)
 {
     const VECTOR start = bias ? load_some(bias, count) : ALL(0.0f);
     VECTOR half[OUTPUTS][SIDE];
@@ -107,8 +107,10 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
             {
                 const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
                 if (j < width) {
+                    PREFETCH_WRITE(y + offset + next);
                     VECTOR value = out[j] + start;
                     if (residual) {
+                        PREFETCH(residual + offset + next);
                         value = value + load_some(residual + offset, count);
                     }
                     if (count == WIDTH) {
@@ -123,14 +125,14 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
 }
 
 STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                           const float *bias, const float *residual, float *y, size_t row_stride)
+                           const float *bias, const float *residual, float *y, size_t row_stride, size_t next)
 {
     for (int64_t c = 0; c < channels; c += WIDTH) {
         const float *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
         if (c + WIDTH <= channels) {
-            output_vector(m + c, pitch, WIDTH, height, width, b, r, y + c, row_stride, (size_t)channels);
+            output_vector(m + c, pitch, WIDTH, height, width, b, r, y + c, row_stride, (size_t)channels, next);
         } else {
-            output_vector(m + c, pitch, channels - c, height, width, b, r, y + c, row_stride, (size_t)channels);
+            output_vector(m + c, pitch, channels - c, height, width, b, r, y + c, row_stride, (size_t)channels, next);
         }
     }
 }
@@ -162,41 +164,54 @@ STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64
     STORE(m + (r) * m_stride, low##r);                                \
     STORE(m + (r) * m_stride + WIDTH, high##r);
 
-/* The barrier keeps both vectors of weights in registers, where the compiler would load them again for each row. */
+/* The barrier keeps both vectors of weights in registers, where the compiler would load them again for each row. Each
+ * channel brings one line from far into the second cache and one from near into the first. */
 #define KERNEL(rows)                                                                                               \
     STEP void multiply_##rows(int64_t channels, const float *v, size_t stride, const float *u, float *m,           \
-                              size_t m_stride)                                                                     \
+                              size_t m_stride, const float *far, const float *near)                                \
     {                                                                                                              \
         ROWS_##rows(START)                                                                                         \
-        const float *ahead = u + channels * PANEL;                                                                 \
-        for (int64_t c = 0; c < channels; c++, u += PANEL, ahead += PANEL) {                                       \
+        for (int64_t c = 0; c < channels; c++, u += PANEL, far += LINE, near += LINE) {                            \
             VECTOR first = LOAD(u), second = LOAD(u + WIDTH);                                                      \
             KEEP(first, second);                                                                                   \
-            PREFETCH(ahead);                                                                                       \
+            PREFETCH_FAR(far);                                                                                     \
+            PREFETCH(near);                                                                                        \
             ROWS_##rows(ADD_ROW)                                                                                   \
         }                                                                                                          \
         ROWS_##rows(FINISH)                                                                                        \
     }
 EACH_KERNEL(KERNEL)
 
-typedef void (*kernel)(int64_t channels, const float *v, size_t stride, const float *u, float *m, size_t m_stride);
+typedef void (*kernel)(int64_t channels, const float *v, size_t stride, const float *u, float *m, size_t m_stride,
+                       const float *far, const float *near);
 #define ENTRY(rows) multiply_##rows,
 static const kernel kernels[] = {EACH_KERNEL(ENTRY)};
-enum { MOST_ROWS = sizeof kernels / sizeof kernels[0] };
+enum { MOST_ROWS = sizeof kernels / sizeof kernels[0], LINES = PANEL / LINE };
 
-STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *u,
-                   float *m, size_t m_stride)
+/*
+ * Weights come from memory once for all rows, so that their fetching is spread over the calls that use a panel: from
+ * memory two panels ahead, into the first cache one ahead. During the last panel the first cache gets the next rows.
+ */
+STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *next,
+                   const float *u, float *m, size_t m_stride)
 {
     const int parts = (int)((rows + MOST_ROWS - 1) / MOST_ROWS);
-    for (int64_t panel = 0; panel < panels; panel++) {
+    const int64_t weights = channels * PANEL, fetched = channels * LINE;
+    for (int64_t panel = 0; panel < panels; panel++, u += weights, m += PANEL) {
         for (int part = 0; part < parts; part++) {
             int64_t first, last;
             cso_share(rows, parts, part, &first, &last);
+            const float *far = u, *near = u;
+            if (part < LINES) {
+                far = u + 2 * weights + part * fetched;
+                near = parts < LINES ? far + fetched : u + weights + part * fetched;
+            }
+            if (panel == panels - 1 && parts >= LINES) {
+                near = next + (size_t)first * v_stride;
+            }
             kernels[last - first - 1](channels, v + (size_t)first * v_stride, v_stride, u,
-                                      m + (size_t)first * m_stride, m_stride);
+                                      m + (size_t)first * m_stride, m_stride, far, near);
         }
-        u += channels * PANEL;
-        m += PANEL;
     }
 }
 
