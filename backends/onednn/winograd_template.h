@@ -168,10 +168,11 @@ STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64
  * channel brings one line from far into the second cache and one from near into the first. */
 #define KERNEL(rows)                                                                                               \
     STEP void multiply_##rows(int64_t channels, const float *v, size_t stride, const float *u, float *m,           \
-                              size_t m_stride, const float *far, const float *near)                                \
+                              size_t m_stride, const float *far, size_t far_step, const float *near,               \
+                              size_t near_step)                                                                    \
     {                                                                                                              \
         ROWS_##rows(START)                                                                                         \
-        for (int64_t c = 0; c < channels; c++, u += PANEL, far += LINE, near += LINE) {                            \
+        for (int64_t c = 0; c < channels; c++, u += PANEL, far += far_step, near += near_step) {                   \
             VECTOR first = LOAD(u), second = LOAD(u + WIDTH);                                                      \
             KEEP(first, second);                                                                                   \
             PREFETCH_FAR(far);                                                                                     \
@@ -183,10 +184,10 @@ STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64
 EACH_KERNEL(KERNEL)
 
 typedef void (*kernel)(int64_t channels, const float *v, size_t stride, const float *u, float *m, size_t m_stride,
-                       const float *far, const float *near);
+                       const float *far, size_t far_step, const float *near, size_t near_step);
 #define ENTRY(rows) multiply_##rows,
 static const kernel kernels[] = {EACH_KERNEL(ENTRY)};
-enum { MOST_ROWS = sizeof kernels / sizeof kernels[0], LINES = PANEL / LINE };
+enum { MOST_ROWS = sizeof kernels / sizeof kernels[0] };
 
 /*
  * Weights come from memory once for all rows, so that their fetching is spread over the calls that use a panel: from
@@ -196,21 +197,23 @@ STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *
                    const float *u, float *m, size_t m_stride)
 {
     const int parts = (int)((rows + MOST_ROWS - 1) / MOST_ROWS);
-    const int64_t weights = channels * PANEL, fetched = channels * LINE;
+    const int64_t weights = channels * PANEL, step = (PANEL + parts - 1) / parts;
     for (int64_t panel = 0; panel < panels; panel++, u += weights, m += PANEL) {
         for (int part = 0; part < parts; part++) {
             int64_t first, last;
             cso_share(rows, parts, part, &first, &last);
-            const float *far = u, *near = u;
-            if (part < LINES) {
-                far = u + 2 * weights + part * fetched;
-                near = parts < LINES ? far + fetched : u + weights + part * fetched;
-            }
-            if (panel == panels - 1 && parts >= LINES) {
+            const float *const far = u + 2 * weights + part * channels * step;
+            const float *near = far - weights;
+            int64_t near_step = step;
+            if (step > LINE) {
+                near = far + LINE;
+            } else if (panel == panels - 1) {
                 near = next + (size_t)first * v_stride;
+                near_step = last - first;
             }
             kernels[last - first - 1](channels, v + (size_t)first * v_stride, v_stride, u,
-                                      m + (size_t)first * m_stride, m_stride, far, near);
+                                      m + (size_t)first * m_stride, m_stride, far, (size_t)step, near,
+                                      (size_t)near_step);
         }
     }
 }

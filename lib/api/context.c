@@ -5,12 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "backends/backend.h"
 
 #define MOST_THREADS 1024
 #define DEFAULT_MEMORY_LIMIT ((uint64_t)1 << 30)
+
+/* Blocks of at least two of them are asked for in pages of this size: networks stream through weights and working
+ * buffers of many megabytes, where looking up small pages takes a good part of the time. */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 #define TEXT_OF(number) #number
 #define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
@@ -63,8 +68,17 @@ const char *carso_status_str(carso_status status)
 static void *allocate_by_default(size_t size, size_t alignment, void *user)
 {
     void *memory = NULL;
+    const bool large = size >= 2 * HUGE_PAGE;
     (void)user;
-    return posix_memalign(&memory, alignment, size) == 0 ? memory : NULL;
+    if (posix_memalign(&memory, large ? HUGE_PAGE : alignment, size) != 0) {
+        return NULL;
+    }
+#ifdef MADV_HUGEPAGE
+    if (large) {
+        (void)madvise(memory, size - size % HUGE_PAGE, MADV_HUGEPAGE); /* a wish: no harm where the system has none */
+    }
+#endif
+    return memory;
 }
 
 static void release_by_default(void *memory, void *user)
