@@ -17,9 +17,10 @@ static void summarise(const carso_attack_result *result, uint64_t count, assault
     const double *first = carso_attack_result_first_loss(result);
     const double *last = carso_attack_result_last_loss(result);
     const double *zero = carso_attack_result_zero_gradient(result);
+    const double *tiny = carso_attack_result_tiny_gradient(result);
     const uint8_t *non_finite = carso_attack_result_non_finite(result);
     uint64_t finite = 0, rose = 0;
-    double first_sum = 0, last_sum = 0, zero_sum = 0;
+    double first_sum = 0, last_sum = 0, zero_sum = 0, tiny_sum = 0;
     for (uint64_t i = 0; i < count; i++) {
         if (non_finite[i]) {
             out->non_finite++;
@@ -30,11 +31,13 @@ static void summarise(const carso_attack_result *result, uint64_t count, assault
         first_sum += first[i];
         last_sum += last[i];
         zero_sum += zero[i];
+        tiny_sum += tiny[i];
     }
     if (finite > 0) {
         out->mean_first_loss = first_sum / (double)finite;
         out->mean_last_loss = last_sum / (double)finite;
         out->zero_gradient = zero_sum / (double)finite;
+        out->tiny_gradient = tiny_sum / (double)finite;
         out->loss_rose = (double)rose / (double)finite;
     }
 }
@@ -73,7 +76,7 @@ exit_status assault_run(const carso_model *model, const samples *held, const car
 
 json_t *assault_json(const assault *held)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:f}", "first_loss", held->mean_first_loss, "last_loss", held->mean_last_loss,
-                     "loss_rose", held->loss_rose, "zero_gradient", held->zero_gradient, "non_finite",
-                     (json_int_t)held->non_finite, "seconds", held->seconds);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:I, s:f}", "first_loss", held->mean_first_loss, "last_loss", held->mean_last_loss,
+                     "loss_rose", held->loss_rose, "zero_gradient", held->zero_gradient, "tiny_gradient",
+                     held->tiny_gradient, "non_finite", (json_int_t)held->non_finite, "seconds", held->seconds);
 }

@@ -10,6 +10,7 @@ typedef struct assault {
     double mean_first_loss, mean_last_loss;
     double loss_rose;      /* share of images */
     double zero_gradient;  /* mean share of components that are exactly zero */
+    double tiny_gradient;  /* and of those that are not, but nearly so */
     uint64_t non_finite;   /* images */
     double seconds;
 } assault;

@@ -15,7 +15,7 @@ typedef struct attack_settings {
     int method, objective, loss, aggregation, norm;
     double epsilon, step_size, momentum;
     int64_t steps, restarts, draws, eot, repeats, queries, target_classes;
-    bool no_random_start, early_stop;
+    bool no_random_start, early_stop, fixed_draws, transfer;
     const char *output;
     const char *folder;
 } attack_settings;
@@ -49,6 +49,10 @@ static const option_entry attack_options[] = {
     {"draws", 'N', OPTION_INTEGER, "N", offsetof(attack_settings, draws), 1, 65536, NULL, "Reconstructions of an image."},
     {"eot", 'k', OPTION_INTEGER, "K", offsetof(attack_settings, eot), 1, 1e5, NULL,
      "Sets of fresh draws whose gradients are averaged in each step on the defence."},
+    {"fixed-draws", 0, OPTION_FLAG, NULL, offsetof(attack_settings, fixed_draws), 0, 0, NULL,
+     "Hold the draws still: all steps on the defence use the same K sets. Scoring uses others."},
+    {"transfer", 0, OPTION_FLAG, NULL, offsetof(attack_settings, transfer), 0, 0, NULL,
+     "Attack the classifier alone, and report what that does to the defence."},
     {"repeats", 'M', OPTION_INTEGER, "M", offsetof(attack_settings, repeats), 1, 1e5, NULL,
      "Independent predictions of the defence that each image is scored on."},
     {"aggregation", 'a', OPTION_CHOICE, "HOW", offsetof(attack_settings, aggregation), 0, 0, aggregation_names,
@@ -105,6 +109,11 @@ static carso_attack_options library_options(const attack_settings *own)
     options.queries = (int32_t)own->queries;
     options.target_classes = (int32_t)own->target_classes;
     options.early_stop = own->early_stop;
+    options.fixed_draws = own->fixed_draws;
+    options.transfer = own->transfer;
+    if (own->transfer) {
+        options.objective = CARSO_OBJECTIVE_DEFENCE; /* which it is transferred to */
+    }
     options.eot = (int32_t)own->eot;
     options.seed = (uint64_t)own->common.seed;
     return options;
@@ -134,10 +143,12 @@ static exit_status measure(const attack_settings *own, const carso_model *model,
 static void print_text(const attack_settings *own, const samples *held, const assault *attack, const attack_scores *scores, bool has_purifier)
 {
     static const char *const headings[] = {"accuracy", "clean", "attacked", "+-", "majority", "worst of M"};
-    printf("%s on the %s, loss %s, norm %s, epsilon %g: %llu images, %.1f seconds\n", method_names[own->method], objective_names[own->objective],
-           loss_names[own->loss], norm_names[own->norm], own->epsilon, (unsigned long long)held->count, attack->seconds);
-    printf("loss %.4g before, %.4g after; it rose on %.1f %% of the images; %.3f %% of the gradient's components are exactly zero\n\n",
-           attack->mean_first_loss, attack->mean_last_loss, 100 * attack->loss_rose, 100 * attack->zero_gradient);
+    printf("%s on the %s%s, loss %s, norm %s, epsilon %g: %llu images, %.1f seconds\n", method_names[own->method],
+           own->transfer ? "classifier, transferred to the defence" : objective_names[own->objective],
+           own->fixed_draws ? ", draws held still" : "", loss_names[own->loss], norm_names[own->norm], own->epsilon, (unsigned long long)held->count, attack->seconds);
+    printf("loss %.4g before, %.4g after; it rose on %.1f %% of the images; of the gradient's components %.3f %% are exactly zero and %.3f %% "
+           "tiny\n\n",
+           attack->mean_first_loss, attack->mean_last_loss, 100 * attack->loss_rose, 100 * attack->zero_gradient, 100 * attack->tiny_gradient);
     text_table *table = text_table_create(6, headings);
     text_table_cell(table, "classifier alone");
     text_table_cell(table, "%.4f", scores->classifier[0].mean);
@@ -168,6 +179,8 @@ static json_t *report_json(const attack_settings *own, const samples *held, cons
                                "count", (json_int_t)held->count, "attack", assault_json(attack), "classifier_clean",
                                score_json(&scores->classifier[0]), "classifier_attacked", score_json(&scores->classifier[1]),
                                "picture", session_json_text(own->output));
+    json_object_set_new(report, "transfer", json_boolean(own->transfer));
+    json_object_set_new(report, "fixed_draws", json_boolean(own->fixed_draws));
     if (has_purifier) {
         json_object_set_new(report, "defence_clean", score_json(&scores->defence[0]));
         json_object_set_new(report, "defence_attacked", score_json(&scores->defence[1]));
@@ -257,7 +270,9 @@ static const char *const attack_examples[] = {
     "carso attack model.safetensors fashion-mnist/ -O defence -e 0.1 --steps 100 --eot 4 --loss margin",
     "PGD with EoT through the whole defence.",
     "carso attack model.safetensors fashion-mnist/ -e 0.1 --steps 100 --method apgd-targeted --loss dlr --early-stop",
-    "APGD on the classifier alone, towards every other class.", NULL};
+    "APGD on the classifier alone, towards every other class.",
+    "carso attack model.safetensors fashion-mnist/ -e 0.1 --steps 100 --method apgd --transfer",
+    "APGD on the classifier alone, and what it does to the defence.", NULL};
 
 const command command_attack = {
     .name = "attack",

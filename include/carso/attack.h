@@ -83,6 +83,16 @@ typedef struct carso_attack_options {
      */
     carso_loss_callback loss_function;
     void *loss_user;
+    /**
+     * DEFENCE: 1 holds the draws still: all steps of a run use the same eot sets. What is reported of the
+     * point kept is of fresh ones; 0.
+     */
+    int32_t fixed_draws;
+    /**
+     * DEFENCE: 1 attacks the classifier alone in its place, with one draw. first_loss, last_loss and the choice among
+     * restarts and targets are the defence's, all else is of the attack on the classifier; 0.
+     */
+    int32_t transfer;
 } carso_attack_options;
 
 typedef struct carso_attack_result carso_attack_result;

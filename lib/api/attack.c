@@ -60,6 +60,8 @@ typedef struct sub_attack {
     const carso_attack_options *options;
     const cso_objective *objective;
     const cso_model_objective *settings;
+    int eot;
+    const cso_objective *judge; /* NULL but where the attack is transferred */
     float *original;
     double *epsilon, *step_size;
     int target_sets;
@@ -70,7 +72,7 @@ typedef struct sub_attack {
 
 static int ranking_draws(const carso_attack_options *options)
 {
-    return options->objective != CARSO_OBJECTIVE_DEFENCE ? 1
+    return options->objective != CARSO_OBJECTIVE_DEFENCE || options->transfer ? 1
            : options->draws < RANKING_DRAWS              ? options->draws
                                                          : RANKING_DRAWS;
 }
@@ -133,7 +135,10 @@ static carso_status run_search(const cso_image_batch *batch, const int32_t *labe
         .height = batch->model->height,
         .width = batch->model->width,
         .restarts = options->restarts,
-        .eot = options->objective == CARSO_OBJECTIVE_DEFENCE ? options->eot : 1,
+        .eot = work->eot,
+        .fixed_draws = options->fixed_draws == 1,
+        .judge = work->judge,
+        .judge_eot = options->eot,
         .early_stop = options->early_stop == 1,
         .random_start = options->random_start == 1,
         .norm = (carso_norm)options->norm,
@@ -160,7 +165,10 @@ static carso_status run_pgd(const cso_image_batch *batch, const int32_t *labels,
         .fgsm = options->method == CARSO_ATTACK_FGSM,
         .steps = options->steps,
         .restarts = options->restarts,
-        .eot = options->objective == CARSO_OBJECTIVE_DEFENCE ? options->eot : 1,
+        .eot = work->eot,
+        .fixed_draws = options->fixed_draws == 1,
+        .judge = work->judge,
+        .judge_eot = options->eot,
         .random_start = options->random_start == 1,
         .epsilon = work->epsilon,
         .step_size = work->step_size,
@@ -203,7 +211,8 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
 {
     const carso_context *const context = batch->context;
     const int64_t size = sub_batch_size(batch);
-    cso_model_objective settings = {
+    const bool defence = options->objective == CARSO_OBJECTIVE_DEFENCE, transfer = options->transfer == 1;
+    cso_model_objective defended = {
         .model = batch->model,
         .kind = (carso_objective)options->objective,
         .loss = (carso_loss)options->loss,
@@ -214,11 +223,16 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
         .loss_function = options->loss_function,
         .loss_user = options->loss_user,
     };
-    const cso_objective objective = cso_model_objective_create(&settings);
+    cso_model_objective settings = defended;
+    if (transfer)
+        settings.kind = CARSO_OBJECTIVE_CLASSIFIER;
+    const cso_objective objective = cso_model_objective_create(&settings), judge = cso_model_objective_create(&defended);
     sub_attack work = {
         .options = options,
         .objective = &objective,
         .settings = &settings,
+        .eot = defence && !transfer ? options->eot : 1,
+        .judge = transfer ? &judge : NULL,
         .target_sets = cso_attack_target_sets(batch->model, options),
         .outer = {.callback = options->progress,
                   .user = options->progress_user,

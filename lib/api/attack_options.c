@@ -128,6 +128,7 @@ static carso_status check_method(const carso_context *context, const carso_attac
 carso_status cso_attack_options_check(const carso_model *model, const carso_attack_options *options)
 {
     const carso_context *const context = model->context;
+    const bool defence = options->objective == CARSO_OBJECTIVE_DEFENCE;
     carso_status status;
     if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM, CARSO_ATTACK_SQUARE)) !=
             CARSO_OK ||
@@ -140,7 +141,19 @@ carso_status cso_attack_options_check(const carso_model *model, const carso_atta
         (status = check_method(context, options)) != CARSO_OK ||
         (status = check_classes(model, options)) != CARSO_OK)
         return status;
-    if (options->objective != CARSO_OBJECTIVE_DEFENCE)
+    if ((status = check_range(context, "transfer", options->transfer, 0, 1)) != CARSO_OK ||
+        (status = check_range(context, "fixed_draws", options->fixed_draws, 0, 1)) != CARSO_OK)
+        return status;
+    if (!defence && (options->transfer || options->fixed_draws))
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_attack: %s is 1, and the objective is the classifier alone, which has %s; it is an option "
+                        "of attacks on the defence",
+                        options->transfer ? "transfer" : "fixed_draws",
+                        options->transfer ? "nothing to transfer to" : "no draws");
+    if (options->transfer && options->fixed_draws)
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_attack: transfer and fixed_draws are 1, and the classifier that transfer attacks has no draws");
+    if (!defence)
         return CARSO_OK;
     if (!model->purifier)
         return cso_fail(context, CARSO_ERROR_UNSUPPORTED,

@@ -99,7 +99,7 @@ static carso_status evaluate(attack *work, bool with_gradient)
     for (int64_t i = 0; i < work->count; i++) {
         if (work->stopped[i])
             continue;
-        if (work->restart == 0 && first)
+        if (work->restart == 0 && first && !work->pgd->judge)
             work->first_loss[i] = work->mean.loss[i];
         float *const point = work->current + (size_t)i * work->size;
         float *const kept = work->kept + (size_t)i * work->size;
@@ -152,7 +152,44 @@ static void move(attack *work)
     }
 }
 
-static carso_status run_restart(attack *work)
+/* Losses of another objective at the current points. */
+static carso_status judge(attack *work)
+{
+    const cso_pgd *const pgd = work->pgd;
+    const carso_status status =
+        cso_mean_query_judge(&work->mean, pgd->judge, pgd->judge_eot, work->current, NULL, pgd->targets);
+    for (int64_t i = 0; i < work->count && status == CARSO_OK; i++)
+        work->non_finite[i] = work->non_finite[i] || work->mean.bad[i];
+    return status;
+}
+
+static carso_status judge_start(attack *work)
+{
+    const carso_status status = judge(work);
+    if (status == CARSO_OK)
+        memcpy(work->first_loss, work->mean.loss, (size_t)work->count * sizeof *work->first_loss);
+    return status;
+}
+
+static void keep_current(attack *work, int64_t i)
+{
+    memcpy(work->kept + (size_t)i * work->size, work->current + (size_t)i * work->size,
+           work->size * sizeof *work->kept);
+}
+
+/* Losses that the steps compared are of what was attacked: none that was not judged is reported. */
+static carso_status judge_end(attack *work)
+{
+    const carso_status status = judge(work);
+    for (int64_t i = 0; i < work->count && status == CARSO_OK; i++) {
+        work->kept_loss[i] = work->mean.bad[i] ? NAN : work->mean.loss[i];
+        if (!work->mean.bad[i])
+            keep_current(work, i);
+    }
+    return status;
+}
+
+static carso_status take_steps(attack *work)
 {
     memcpy(work->current, work->original, (size_t)work->count * work->size * sizeof *work->current);
     memcpy(work->kept, work->original, (size_t)work->count * work->size * sizeof *work->kept);
@@ -163,9 +200,11 @@ static carso_status run_restart(attack *work)
         work->kept_loss[i] = NAN;
     if (work->pgd->random_start && !work->pgd->fgsm)
         random_start(work);
+    if (work->pgd->fixed_draws)
+        cso_mean_query_fix_draws(&work->mean);
 
-    carso_status status = CARSO_OK;
     work->steps_done = 0;
+    carso_status status = work->pgd->judge && work->restart == 0 ? judge_start(work) : CARSO_OK;
     while (work->steps_done < work->steps && status == CARSO_OK) {
         status = evaluate(work, true);
         if (status == CARSO_OK) {
@@ -174,15 +213,26 @@ static carso_status run_restart(attack *work)
             status = report_progress(work);
         }
     }
-    if (status != CARSO_OK)
-        return status;
-    if (work->wants_last_loss)
-        return evaluate(work, false);
-    for (int64_t i = 0; i < work->count; i++)
-        if (!work->stopped[i])
-            memcpy(work->kept + (size_t)i * work->size, work->current + (size_t)i * work->size,
-                   work->size * sizeof *work->kept);
-    return CARSO_OK;
+    return status;
+}
+
+static carso_status run_restart(attack *work)
+{
+    carso_status status = take_steps(work);
+    work->mean.fixed = false;
+    if (work->pgd->judge) {
+        if (status == CARSO_OK)
+            status = judge_end(work);
+        for (int64_t i = 0; i < work->count && status != CARSO_OK; i++)
+            work->kept_loss[i] = NAN;
+    } else if (status == CARSO_OK && work->wants_last_loss) {
+        status = evaluate(work, false);
+    } else {
+        for (int64_t i = 0; i < work->count && status == CARSO_OK; i++)
+            if (!work->stopped[i])
+                keep_current(work, i);
+    }
+    return status;
 }
 
 /* Keeps the larger of finite losses, the earlier restart where equal. */

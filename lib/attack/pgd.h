@@ -21,6 +21,10 @@ typedef struct cso_pgd {
     carso_norm norm;        /* L2: steps along the gradient over its length; not with fgsm */
     double momentum;        /* g = momentum * g + gradient / |gradient|_1 takes the gradient's place; 0: none */
     const int32_t *targets; /* [count], or NULL */
+    bool fixed_draws;       /* of each restart, but for the last loss */
+    /* NULL, or what the losses reported and the choice of a restart are of, in place of what is attacked. Its eot. */
+    const cso_objective *judge;
+    int judge_eot;
 } cso_pgd;
 
 /*

@@ -139,12 +139,13 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
                                 bool with_gradient)
 {
     const int64_t count = pack(work, points, done, targets);
+    uint32_t draw = work->fixed ? work->fixed_draw : work->next_draw;
     for (int repeat = 0; count > 0 && repeat < work->eot; repeat++) {
         const cso_query query = {
             .images = work->packed_images,
             .count = count,
             .image_index = work->packed_index,
-            .first_draw = work->next_draw,
+            .first_draw = draw,
             .labels = work->packed_labels,
             .targets = targets ? work->packed_targets : NULL,
             .losses = work->packed_loss,
@@ -155,7 +156,9 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
         carso_status status = cso_objective_query(work->objective, &query);
         if (status != CARSO_OK)
             return status;
-        work->next_draw += work->objective->draws;
+        draw += work->objective->draws;
+        if (!work->fixed)
+            work->next_draw = draw;
         for (int64_t k = 0; k < count; k++)
             add_evaluation(work, k, with_gradient, repeat == 0);
         if (repeat + 1 < work->eot && work->between && (status = work->between(work->between_user)) != CARSO_OK)
@@ -164,4 +167,29 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
     for (int64_t k = 0; k < count && work->step >= 0; k++)
         diagnose(work, work->member[k], with_gradient);
     return CARSO_OK;
+}
+
+void cso_mean_query_fix_draws(cso_mean_query *work)
+{
+    work->fixed = true;
+    work->fixed_draw = work->next_draw;
+    work->next_draw += (uint32_t)work->eot * work->objective->draws;
+}
+
+carso_status cso_mean_query_judge(cso_mean_query *work, const cso_objective *judge, int eot, const float *points,
+                                  const uint8_t *done, const int32_t *targets)
+{
+    const cso_mean_query attacking = *work;
+    if (judge) {
+        work->objective = judge;
+        work->eot = eot > 1 ? eot : 1;
+    }
+    work->fixed = false;
+    work->step = -1;
+    const carso_status status = cso_mean_query_run(work, points, done, targets, false);
+    work->objective = attacking.objective;
+    work->eot = attacking.eot;
+    work->fixed = attacking.fixed;
+    work->step = attacking.step;
+    return status;
 }

@@ -64,7 +64,9 @@ typedef struct cso_mean_query {
     carso_status (*between)(void *user); /* NULL, or called between the eot evaluations: not OK ends the run */
     void *between_user;
     uint32_t next_draw;
-    int64_t step; /* that evaluations are counted for; < 0: they judge, and belong to none */
+    bool fixed; /* evaluations use the draws from fixed_draw on, all of them the same */
+    uint32_t fixed_draw;
+    int64_t step; /* that evaluations are counted for */
     /* Out, per image of the batch; not touched for those that are done. */
     double *loss;
     double *gradient; /* [count][size], times a power of two and eot */
@@ -88,5 +90,15 @@ void cso_mean_query_close(cso_mean_query *work);
 /* done [count], or NULL: none is. targets [count], or NULL. */
 carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const uint8_t *done, const int32_t *targets,
                                 bool with_gradient);
+
+/* From now on all evaluations use the same draws, which no earlier one has used. */
+void cso_mean_query_fix_draws(cso_mean_query *work);
+
+/*
+ * Judges points, with fresh draws, counted for no step: loss, wrong, bad of an objective other than the attack's own, or
+ * of that where judge is NULL. eot is of judge.
+ */
+carso_status cso_mean_query_judge(cso_mean_query *work, const cso_objective *judge, int eot, const float *points,
+                                  const uint8_t *done, const int32_t *targets);
 
 #endif

@@ -78,17 +78,27 @@ carso_status cso_search_evaluate(cso_search_run *run, bool with_gradient, uint8_
     return CARSO_OK;
 }
 
-/* The loss of the best points as it is reported; best_loss is that already where there are no draws. */
+static const int32_t *judged_targets(const cso_search_run *run)
+{
+    return run->search->judged_untargeted ? NULL : run->targets;
+}
+
+/* Whether the losses that a run compares are those of what judges, if maybe of other draws. */
+static bool judges_itself(const cso_search_run *run)
+{
+    return !run->search->judge && judged_targets(run) == run->targets;
+}
+
+/* The loss of the best points as it is reported. */
 static carso_status judge(cso_search_run *run)
 {
-    const bool untargeted = run->search->judged_untargeted && run->targets;
-    if (run->objective->draws == 0 && !untargeted)
+    const cso_search *const search = run->search;
+    if (judges_itself(run) && run->objective->draws == 0)
         return CARSO_OK;
     for (int64_t i = 0; i < run->count; i++)
         run->done[i] = isnan(run->best_loss[i]);
-    run->mean.step = -1;
-    const carso_status status =
-        cso_mean_query_run(&run->mean, run->best, run->done, untargeted ? NULL : run->targets, false);
+    const carso_status status = cso_mean_query_judge(&run->mean, search->judge, search->judge_eot, run->best,
+                                                     run->done, judged_targets(run));
     for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
         if (run->done[i])
             continue;
@@ -98,20 +108,22 @@ static carso_status judge(cso_search_run *run)
     return status;
 }
 
+/* first_loss, and images that are to be left alone as they are. */
 static carso_status note_first_loss(cso_search_run *run, double *first_loss, double *kept_loss)
 {
-    const bool untargeted = run->search->judged_untargeted && run->targets;
-    run->mean.step = -1;
-    const carso_status status =
-        cso_mean_query_run(&run->mean, run->original, NULL, untargeted ? NULL : run->targets, false);
+    const cso_search *const search = run->search;
+    carso_status status = cso_mean_query_judge(&run->mean, search->judge, search->judge_eot, run->original, NULL,
+                                               judged_targets(run));
     for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
         first_loss[i] = run->mean.loss[i];
         run->non_finite[i] = run->mean.bad[i];
-        if (run->mean.bad[i])
-            continue;
-        kept_loss[i] = first_loss[i];
-        run->broken[i] = run->search->early_stop && run->mean.wrong[i];
+        if (!run->mean.bad[i])
+            kept_loss[i] = first_loss[i];
     }
+    if (status == CARSO_OK && search->early_stop && search->judge)
+        status = cso_mean_query_judge(&run->mean, NULL, 0, run->original, NULL, run->targets);
+    for (int64_t i = 0; i < run->count && status == CARSO_OK && search->early_stop; i++)
+        run->broken[i] = run->mean.wrong[i] && !run->mean.bad[i];
     return status;
 }
 
@@ -139,6 +151,8 @@ static carso_status perform_run(const cso_search_method *method, cso_search_run 
     for (int64_t i = 0; i < run->count; i++)
         run->best_loss[i] = NAN;
     run->iteration = 0;
+    if (run->search->fixed_draws)
+        cso_mean_query_fix_draws(&run->mean);
     return method->run(run);
 }
 
@@ -216,6 +230,8 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
             status = perform_run(method, &run);
         if (status == CARSO_OK)
             status = judge(&run);
+        for (int64_t i = 0; i < count && status != CARSO_OK && !judges_itself(&run); i++)
+            run.best_loss[i] = NAN; /* not judged, and not to be compared with what was */
         if (cso_keeps_points(status))
             merge(&run, broken_before, kept_loss, adversarial);
     }

@@ -20,6 +20,10 @@ typedef struct cso_search {
     const int32_t *targets;
     int target_sets;
     bool judged_untargeted; /* the losses reported, and the choice of a run, are those without a target */
+    bool fixed_draws;       /* of each run */
+    /* NULL, or what the losses reported and the choice of a run are of, in place of what is attacked. Its eot. */
+    const cso_objective *judge;
+    int judge_eot;
     const char *unit;
     carso_progress_callback progress;
     void *progress_user;

@@ -11,7 +11,7 @@ from program import CLASSIFIER_TRAINING, PURIFIER_TRAINING, ProgramTest, Trained
 
 SIDE = sample_files.SIDE
 SCORE = {"accuracy", "interval_half_width", "majority", "worst", "agreement", "repeats"}
-ATTACK = {"first_loss", "last_loss", "loss_rose", "zero_gradient", "non_finite", "seconds"}
+ATTACK = {"first_loss", "last_loss", "loss_rose", "zero_gradient", "tiny_gradient", "non_finite", "seconds"}
 
 
 def contents(path):
@@ -311,6 +311,20 @@ class Pictures(TrainedTest):
             self.assertNotIn("defence_clean", report)
         self.check_grid(self.path("attack.png"), columns=3, rows=8)
         self.refuse("attack", self.classifier, self.data, "-O", "defence", says="purifier")
+
+    def test_attack_transferred_and_with_draws_held_still(self):
+        for objective, extra in (("defence", ["--fixed-draws", "-O", "defence", "-k", "2"]), ("classifier", ["--transfer"])):
+            report = self.run_json("attack", self.model, self.data, "-e", "0.1", "-n", "4", "-N", "2", "-M", "2", "--steps", "3", *extra)
+            self.assertEqual((report["objective"], report["transfer"], report["fixed_draws"]),
+                             (objective, "--transfer" in extra, "--fixed-draws" in extra))
+            alone = self.run_json("attack", self.model, self.data, "-e", "0.1", "-n", "4", "-N", "2", "-M", "2", "--steps", "3")
+            if "--transfer" in extra:
+                self.assertEqual(report["classifier_attacked"], alone["classifier_attacked"])
+                self.assertNotEqual(report["attack"]["last_loss"], alone["attack"]["last_loss"])
+        out, _ = self.run_program("attack", self.model, self.data, "-n", "2", "--steps", "2", "-M", "1", "--transfer")
+        self.assertIn("pgd on the classifier, transferred to the defence, loss", out)
+        self.refuse("attack", self.model, self.data, "--fixed-draws", says="no draws")
+        self.refuse("attack", self.classifier, self.data, "--transfer", says="purifier")
 
     def test_attack_without_an_epsilon_changes_nothing(self):
         report = self.run_json("attack", self.classifier, self.data, "-e", "0", "-n", "8", "--steps", "2")

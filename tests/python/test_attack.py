@@ -112,6 +112,16 @@ class Attacks(unittest.TestCase):
         self.assertEqual(result.last_loss.shape, (3,))
         self.assertTrue(numpy.array_equal(result.images, self.model.attack(self.images, [0, 1, 2], **options).images))
 
+    def test_transferred_and_with_draws_held_still(self):
+        options = {"draws": 2, "steps": 3, "seed": 5}
+        alone = self.model.attack(self.images, [0, 1, 2], **options)
+        moved = self.model.attack(self.images, [0, 1, 2], objective="defence", transfer=True, **options)
+        self.assertTrue(numpy.array_equal(alone.images, moved.images))
+        self.assertFalse((alone.last_loss == moved.last_loss).any())
+        still = self.model.attack(self.images, [0, 1, 2], objective="defence", fixed_draws=True, **options)
+        fresh = self.model.attack(self.images, [0, 1, 2], objective="defence", **options)
+        self.assertFalse(numpy.array_equal(still.images, fresh.images))
+
     def test_methods_norms_and_targets(self):
         clean = self.images / 255.0
         for method in ("pgd", "apgd", "apgd_targeted", "square"):

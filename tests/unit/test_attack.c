@@ -65,6 +65,14 @@ static void check_bounds(void)
     }
 }
 
+static void refused(carso_status expected, const char *a, const char *b)
+{
+    carso_attack_result *out = (carso_attack_result *)&options;
+    ck_assert_int_eq(carso_attack(model, &images, labels, &options, &out), expected);
+    ck_assert_ptr_null(out);
+    check_message(a, b);
+}
+
 START_TEST(raises_every_loss_of_both_objectives)
 {
     for (int objective = 0; objective < 2; objective++)
@@ -149,6 +157,88 @@ START_TEST(eot_averages_over_fresh_draws)
 }
 END_TEST
 
+/* Two steps by hand, both with draws 0 and 1 of the attack's stream. */
+START_TEST(draws_can_be_held_still)
+{
+    static float gradient[ALL], point[ALL];
+    static const uint64_t index[COUNT] = {0, 1, 2};
+    options.objective = CARSO_OBJECTIVE_DEFENCE;
+    options.loss = CARSO_LOSS_MARGIN;
+    options.steps = 2;
+    options.random_start = 0;
+    options.fixed_draws = 1;
+    again(CARSO_OK);
+    cso_model_objective settings = {.model = model,
+                                    .kind = CARSO_OBJECTIVE_DEFENCE,
+                                    .loss = CARSO_LOSS_MARGIN,
+                                    .draws = 2,
+                                    .seed = 12,
+                                    .purpose = CSO_PURPOSE_ATTACK_LATENT};
+    const cso_objective objective = cso_model_objective_create(&settings);
+    double losses[COUNT];
+    memcpy(point, pixels, sizeof point);
+    for (int step = 0; step < 2; step++) {
+        ck_assert_int_eq(objective.evaluate(&settings, point, COUNT, index, 0, labels, losses, gradient), CARSO_OK);
+        for (int k = 0; k < ALL; k++)
+            point[k] = fminf(1, fmaxf(0, point[k] + (gradient[k] > 0 ? 0.03f : gradient[k] < 0 ? -0.03f : 0)));
+    }
+    int differ = 0; /* where the gradient is near 0, the last bits of a point turn a sign */
+    for (int k = 0; k < ALL; k++)
+        differ += fabsf(point[k] - carso_attack_result_images(result)[k]) > 1e-6f;
+    ck_assert_int_le(differ, ALL / 100);
+    options.fixed_draws = 0;
+    memcpy(point, carso_attack_result_images(result), sizeof point);
+    again(CARSO_OK);
+    ck_assert_mem_ne(point, carso_attack_result_images(result), sizeof point);
+}
+END_TEST
+
+/* The points are those of the attack on the classifier; the losses are the defence's, with draws of the attack. */
+START_TEST(transfer_attacks_the_classifier)
+{
+    static float alone[ALL];
+    static const uint64_t index[COUNT] = {0, 1, 2};
+    double losses[COUNT];
+    cso_model_objective settings = {.model = model,
+                                    .kind = CARSO_OBJECTIVE_DEFENCE,
+                                    .loss = CARSO_LOSS_CROSS_ENTROPY,
+                                    .draws = 2,
+                                    .seed = 12,
+                                    .purpose = CSO_PURPOSE_ATTACK_LATENT};
+    const cso_objective objective = cso_model_objective_create(&settings);
+    ck_assert_int_eq(objective.evaluate(&settings, pixels, COUNT, index, 0, labels, losses, NULL), CARSO_OK);
+    options.random_start = 0;
+    options.queries = 30;
+    for (int method = 0; method <= CARSO_ATTACK_SQUARE; method++) {
+        options.method = method;
+        options.objective = CARSO_OBJECTIVE_CLASSIFIER;
+        options.transfer = 0;
+        again(CARSO_OK);
+        memcpy(alone, carso_attack_result_images(result), sizeof alone);
+        options.objective = CARSO_OBJECTIVE_DEFENCE;
+        options.transfer = 1;
+        again(CARSO_OK);
+        ck_assert_mem_eq(losses, carso_attack_result_first_loss(result), sizeof losses);
+        const double *const last = carso_attack_result_last_loss(result);
+        for (int i = 0; i < COUNT; i++) {
+            const float *const mine = carso_attack_result_images(result) + i * SMALL_IMAGE;
+            const bool kept = memcmp(mine, pixels + i * SMALL_IMAGE, SMALL_IMAGE * sizeof *mine) == 0;
+            const bool may_differ = method == CARSO_ATTACK_APGD_TARGETED; /* other runs may suit the defence better */
+            ck_assert(may_differ || kept ||
+                      memcmp(mine, alone + i * SMALL_IMAGE, SMALL_IMAGE * sizeof *mine) == 0);
+            ck_assert(!kept || method >= CARSO_ATTACK_APGD);
+            ck_assert(isfinite(last[i]) && (last[i] > losses[i] || method < CARSO_ATTACK_APGD || kept));
+        }
+    }
+    options.fixed_draws = 1;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "transfer and fixed_draws", "no draws");
+    options.objective = CARSO_OBJECTIVE_CLASSIFIER;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "transfer is 1", "nothing to transfer to");
+    options.transfer = 0;
+    refused(CARSO_ERROR_INVALID_ARGUMENT, "fixed_draws is 1", "no draws");
+}
+END_TEST
+
 /* The same image, number and seed give the same attack, alone or in a batch, and under a limit that splits it. */
 START_TEST(independent_of_the_batch)
 {
@@ -198,14 +288,6 @@ START_TEST(epsilon_0_returns_the_images)
     ck_assert_mem_eq(carso_attack_result_images(result), pixels, sizeof pixels);
 }
 END_TEST
-
-static void refused(carso_status expected, const char *a, const char *b)
-{
-    carso_attack_result *out = (carso_attack_result *)&options;
-    ck_assert_int_eq(carso_attack(model, &images, labels, &options, &out), expected);
-    ck_assert_ptr_null(out);
-    check_message(a, b);
-}
 
 START_TEST(bad_numbers)
 {
@@ -626,6 +708,8 @@ START_TEST(bad_options)
         {&options.draws, 0, "draws is 0"},
         {&options.draws, 65537, "draws is 65537"},
         {&options.eot, 0, "eot is 0"},
+        {&options.fixed_draws, 2, "fixed_draws is 2"},
+        {&options.transfer, -1, "transfer is -1"},
     };
     options.objective = CARSO_OBJECTIVE_DEFENCE;
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
@@ -748,6 +832,7 @@ START_TEST(defaults)
     ck_assert_double_eq(fresh.step_size, 0.01);
     ck_assert(fresh.random_start == 1 && fresh.restarts == 1 && fresh.draws == 8 && fresh.eot == 1);
     ck_assert(fresh.norm == CARSO_NORM_LINF && fresh.early_stop == 0 && fresh.queries == 5000);
+    ck_assert(fresh.fixed_draws == 0 && fresh.transfer == 0 && fresh.loss_function == NULL);
     ck_assert(fresh.momentum == 0 && fresh.target_classes == 9 && fresh.targets == NULL);
 }
 END_TEST
@@ -795,6 +880,8 @@ int main(void)
     tcase_add_test(tests, independent_of_the_batch);
     tcase_add_test(tests, epsilon_0_returns_the_images);
     tcase_add_test(tests, bad_numbers);
+    tcase_add_test(tests, draws_can_be_held_still);
+    tcase_add_test(tests, transfer_attacks_the_classifier);
     tcase_add_test(tests, steps_are_reported);
     tcase_add_test(tests, a_loss_of_the_caller_s_own);
     tcase_add_test(tests, a_loss_that_fails_or_is_nan);

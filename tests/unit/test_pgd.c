@@ -266,6 +266,67 @@ START_TEST(every_evaluation_has_fresh_draws)
 }
 END_TEST
 
+/* The draws of a restart are the same in each of its steps; the last loss has fresh ones. */
+START_TEST(draws_can_be_held_still)
+{
+    pgd.steps = 3;
+    pgd.restarts = 2;
+    pgd.eot = 4;
+    pgd.fixed_draws = true;
+    ck_assert_int_eq(run(), CARSO_OK);
+    ck_assert_int_eq(work.calls, 2 * (3 + 1) * 4);
+    for (int call = 0; call < work.calls; call++) {
+        const int restart = call / 16, step = call % 16 / 4;
+        ck_assert_uint_eq(work.draws_used[call], 8 * (uint32_t)(8 * restart + (step == 3 ? 4 : 0) + call % 4));
+    }
+}
+END_TEST
+
+START_TEST(another_objective_judges)
+{
+    linear other = work;
+    float alone[ALL];
+    for (int j = 0; j < SIZE; j++)
+        other.weight[j] *= j % 3 == 0 ? -0.2f : 2.0f;
+    cso_objective judging = objective;
+    judging.self = &other;
+    ck_assert_int_eq(run(), CARSO_OK);
+    memcpy(alone, adversarial, sizeof alone);
+    pgd.judge = &judging;
+    pgd.judge_eot = 2;
+    memset(steps, 0, sizeof steps);
+    ck_assert_int_eq(run(), CARSO_OK);
+    ck_assert_mem_eq(alone, adversarial, sizeof alone);
+    ck_assert_int_eq(other.calls, 4);
+    ck_assert_int_eq(other.gradient_calls, 0);
+    ck_assert_uint_eq(steps[4].evaluations, COUNT);
+    ck_assert_uint_eq(steps[5].evaluations, 0); /* of the judge, not of the attack */
+    for (int i = 0; i < COUNT; i++) {
+        double loss = 0;
+        for (int j = 0; j < SIZE; j++)
+            loss += (double)other.weight[j] * (double)adversarial[i * SIZE + j];
+        ck_assert_double_eq_tol(last_loss[i], loss, 1e-12);
+        ck_assert_double_lt(first_loss[i], last_loss[i]);
+    }
+    double once[COUNT];
+    pgd.restarts = 4;
+    pgd.steps = 1;
+    ck_assert_int_eq(run(), CARSO_OK);
+    memcpy(once, last_loss, sizeof once);
+    pgd.restarts = 8;
+    ck_assert_int_eq(run(), CARSO_OK);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_double_ge(last_loss[i], once[i]);
+    other.calls = 0;
+    other.bad_image = 2;
+    other.bad_call = 2;
+    pgd.restarts = 1;
+    ck_assert_int_eq(run(), CARSO_ERROR_NON_FINITE);
+    ck_assert(non_finite[2] && !non_finite[0] && isnan(last_loss[2]) && isfinite(first_loss[2]));
+    check_bounds();
+}
+END_TEST
+
 START_TEST(losses_are_means_over_eot)
 {
     objective.draws = 1;
@@ -515,6 +576,8 @@ int main(void)
     tcase_add_test(tests, epsilon_0_changes_nothing);
     tcase_add_test(tests, the_best_restart_is_kept);
     tcase_add_test(tests, every_evaluation_has_fresh_draws);
+    tcase_add_test(tests, draws_can_be_held_still);
+    tcase_add_test(tests, another_objective_judges);
     tcase_add_test(tests, losses_are_means_over_eot);
     tcase_add_test(tests, what_was_met_is_counted);
     tcase_add_test(tests, without_a_report_the_last_loss_costs_nothing);

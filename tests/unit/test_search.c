@@ -27,6 +27,7 @@ typedef struct landscape {
     double threshold; /* wrong beyond this loss */
     double noise;     /* of the draws' parity */
     bool target_flips; /* target 1 turns the sign */
+    uint32_t draws_used[64];
 } landscape;
 
 static counting_allocator counts;
@@ -100,6 +101,7 @@ static carso_status landscape_query(void *self, const cso_query *query)
         if (query->wrong)
             query->wrong[i] = loss > own->threshold;
     }
+    own->draws_used[own->calls % 64] = query->first_draw;
     own->calls++;
     own->images_seen += (int)query->count;
     return CARSO_OK;
@@ -453,6 +455,75 @@ START_TEST(last_loss_is_of_fresh_draws)
 }
 END_TEST
 
+static int watch_for_ten(const carso_progress *progress, void *user)
+{
+    (void)user;
+    return progress->done == 10;
+}
+
+/* The images and what a run ended with are judged with fresh draws; the run itself has the same two sets throughout. */
+START_TEST(draws_can_be_held_still)
+{
+    objective.draws = 3;
+    search.iterations = 3;
+    search.restarts = 2;
+    search.eot = 2;
+    search.fixed_draws = true;
+    const int evaluations = _i ? 3 : 4;
+    ck_assert_int_eq(either(_i), CARSO_OK);
+    ck_assert_int_eq(land.calls, 2 * (1 + 2 * (evaluations + 1)));
+    uint32_t fresh = 0;
+    int call = 0;
+    for (int e = 0; e < 2; e++)
+        ck_assert_uint_eq(land.draws_used[call++], 3 * fresh++);
+    for (int run = 0; run < 2; run++) {
+        for (int k = 0; k < 2 * evaluations; k++)
+            ck_assert_uint_eq(land.draws_used[call++], 3 * (fresh + (uint32_t)k % 2));
+        fresh += 2;
+        for (int e = 0; e < 2; e++)
+            ck_assert_uint_eq(land.draws_used[call++], 3 * fresh++);
+    }
+}
+END_TEST
+
+/* The judge, whose optimum lies elsewhere, sees the originals and each run's best points, and nothing else. */
+START_TEST(another_objective_judges)
+{
+    landscape other = land;
+    for (int j = 0; j < SIZE; j++)
+        other.weight[j] += 0.3f * (uniform() - 0.5f);
+    const cso_objective judging = {
+        .self = &other, .query = landscape_query, .image_size = SIZE, .draws = 2, .context = context};
+    float alone[ALL];
+    ck_assert_int_eq(either(_i), CARSO_OK);
+    memcpy(alone, adversarial, sizeof alone);
+    search.judge = &judging;
+    search.judge_eot = 3;
+    ck_assert_int_eq(either(_i), CARSO_OK);
+    ck_assert_mem_eq(alone, adversarial, sizeof alone);
+    ck_assert_int_eq(other.calls, 3 * 2);
+    for (int i = 0; i < COUNT; i++) {
+        ck_assert_double_eq_tol(first_loss[i], height_at(&other, original + i * SIZE, NULL), 1e-12);
+        ck_assert_double_eq_tol(last_loss[i], height_at(&other, adversarial + i * SIZE, NULL), 1e-12);
+    }
+    for (int j = 0; j < SIZE; j++)
+        other.weight[j] = -land.weight[j]; /* what attacks the one defends the other: the images are kept */
+    search.early_stop = true; /* of what is attacked */
+    other.threshold = -INFINITY;
+    ck_assert_int_eq(either(_i), CARSO_OK);
+    ck_assert_mem_eq(adversarial, original, sizeof original);
+    other.bad_call = 0;
+    other.bad_image = 1;
+    ck_assert_int_eq(either(_i), CARSO_ERROR_NON_FINITE);
+    ck_assert(!non_finite[0] && non_finite[1] && isnan(first_loss[1]));
+    other = (landscape){.bad_call = -1, .fail_call = -1};
+    search.early_stop = false;
+    search.progress = watch_for_ten;
+    ck_assert_int_eq(either(_i), CARSO_CANCELLED); /* nothing was judged but the images */
+    ck_assert_mem_eq(adversarial, original, sizeof original);
+}
+END_TEST
+
 /* Two target sets that pull apart: kept is what the untargeted loss calls the larger. */
 START_TEST(targets_are_tried_and_judged_untargeted)
 {
@@ -542,6 +613,8 @@ int main(void)
     tcase_add_loop_test(tests, non_finite_is_flagged, 0, 2);
     tcase_add_loop_test(tests, early_stop_ends_per_image, 0, 2);
     tcase_add_loop_test(tests, last_loss_is_of_fresh_draws, 0, 2);
+    tcase_add_loop_test(tests, draws_can_be_held_still, 0, 2);
+    tcase_add_loop_test(tests, another_objective_judges, 0, 2);
     tcase_add_test(tests, targets_are_tried_and_judged_untargeted);
     tcase_add_test(tests, checkpoints_of_the_paper);
     tcase_add_loop_test(tests, cancelled_keeps_the_best_so_far, 0, 2);

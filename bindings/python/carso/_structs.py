@@ -215,6 +215,8 @@ class AttackOptions(SizedStructure):
         ("targets", c_void_p),
         ("loss_function", LossCallback),
         ("loss_user", c_void_p),
+        ("fixed_draws", c_int32),
+        ("transfer", c_int32),
     ]
 
 

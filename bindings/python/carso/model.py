@@ -372,6 +372,8 @@ class Model(ContextHandle):
         target_classes: Optional[int] = None,
         targets: Any = None,
         loss_function: Optional[LossFunction] = None,
+        fixed_draws: Optional[bool] = None,
+        transfer: Optional[bool] = None,
         layout: Layout = None,
         order: Order = "rgb",
         progress: Optional[ProgressFunction] = None,
@@ -404,6 +406,8 @@ class Model(ContextHandle):
             "momentum": momentum,
             "queries": queries,
             "target_classes": target_classes,
+            "fixed_draws": None if fixed_draws is None else int(fixed_draws),
+            "transfer": None if transfer is None else int(transfer),
         }
         relay, own_loss = ProgressRelay(progress), LossRelay(loss_function)
         callbacks = {"progress": relay.callback, "loss_function": own_loss.callback}
