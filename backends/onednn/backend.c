@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The oneDNN backend's table, its device, and what every kernel shares. */
+#include "backends/onednn/thin.h"
 #include "backends/onednn/winograd.h"
 
 #include <cblas.h>
@@ -64,6 +65,7 @@ static carso_status device_create(carso_context *context, int threads, cso_devic
     device->threads = threads;
     device->loops = choose_loops();
     device->winograd = cso_winograd_choose();
+    device->thin = cso_thin_choose();
     const carso_status status =
         cso_onednn_check(device, dnnl_engine_create(&device->engine, dnnl_cpu, 0), "CPU engine");
     if (status != CARSO_OK) {

@@ -13,6 +13,7 @@ struct cso_device {
     dnnl_engine_t engine;
     const cso_loops *loops;
     const struct cso_winograd *winograd; /* NULL: no kernels for this processor */
+    const struct cso_thin *thin;         /* NULL likewise */
     atomic_size_t made_weights;          /* bytes */
 };
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * LINEAR by OpenBLAS. Threads take disjoint rows or columns of the result, and call it one-threaded: no setting of
- * OpenBLAS is touched, and the way a sum is cut never depends on what else the process does.
+ * LINEAR by OpenBLAS, and of few rows with many weights by an own loop. Threads take disjoint rows or columns of the
+ * result, and call OpenBLAS one-threaded: none of its settings is touched, and the way a sum is cut never depends on
+ * what else the process does.
  */
 #include "backends/onednn/device.h"
+#include "backends/onednn/thin.h"
 
 #include <cblas.h>
 #include <stdio.h>
@@ -11,7 +13,11 @@
 
 enum {
     MOST_THREADS = 64, /* OpenBLAS ends the process when more callers than its build allows want buffers */
-    LEAST_SHARE = 8    /* rows or columns for a thread */
+    LEAST_SHARE = 8,   /* rows or columns for a thread */
+    /* Where the own loop was measured to be faster: for 2 to so many rows, and from so many bytes of weights on. */
+    THIN_ROWS = 16,
+    THIN_FORWARD = 4 << 20,
+    THIN_BACKWARD = 32 << 20
 };
 
 typedef struct linear_kernel {
@@ -23,6 +29,7 @@ typedef struct linear_kernel {
     float slope;
     int64_t rows, columns; /* of the result */
     bool by_rows;          /* what threads divide */
+    const cso_thin *thin;  /* NULL: OpenBLAS */
     int threads;
 } linear_kernel;
 
@@ -37,7 +44,9 @@ static void forward(const cso_device *device, const linear_kernel *k, const floa
     const float *const weight = (const float *)k->weight->data + b.column * k->in;
     const int in = (int)k->in;
     float *const to = y + b.row * k->out + b.column;
-    if (k->batch == 1) {
+    if (k->thin) {
+        k->thin->forward(b.rows, k->in, b.columns, x + b.row * k->in, weight, to, k->out);
+    } else if (k->batch == 1) {
         cblas_sgemv(CblasRowMajor, CblasNoTrans, b.columns, in, 1, weight, in, x, 1, 0, to, 1);
     } else {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, b.rows, b.columns, in, 1, x + b.row * k->in, in, weight,
@@ -55,7 +64,9 @@ static void backward_data(const linear_kernel *k, const float *dy, float *dx, bl
     const float *const weight = (const float *)k->weight->data + b.column;
     float *const to = dx + b.row * k->in + b.column;
     const int in = (int)k->in, out = (int)k->out;
-    if (k->batch == 1) {
+    if (k->thin) {
+        k->thin->backward(b.rows, k->in, k->out, b.columns, dy + b.row * k->out, weight, to);
+    } else if (k->batch == 1) {
         cblas_sgemv(CblasRowMajor, CblasTrans, out, b.columns, 1, weight, in, dy, 1, 0, to, 1);
     } else {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, b.rows, b.columns, out, 1, dy + b.row * k->out, out,
@@ -105,6 +116,20 @@ static carso_status linear_run(cso_device *device, cso_kernel *kernel, const cso
     return CARSO_OK;
 }
 
+const cso_thin *cso_thin_choose(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f")) {
+        return &cso_thin_avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return &cso_thin_avx2;
+    }
+#endif
+    return NULL;
+}
+
 carso_status cso_onednn_linear_prepare(cso_device *device, const cso_op *op, cso_kernel **out)
 {
     *out = NULL;
@@ -130,8 +155,15 @@ carso_status cso_onednn_linear_prepare(cso_device *device, const cso_op *op, cso
                                                                    : MOST_THREADS;
     k->threads = most < k->threads ? (int)most : k->threads;
     k->base.workspace = op->direction == CSO_BACKWARD_PARAMETERS ? (size_t)k->out * sizeof(double) : 0;
-    snprintf(k->base.name, sizeof k->base.name, "%s:openblas",
-             op->batch == 1 && op->direction != CSO_BACKWARD_PARAMETERS ? "sgemv" : "sgemm");
+    const int64_t least = op->direction == CSO_FORWARD ? THIN_FORWARD : THIN_BACKWARD;
+    if (op->direction != CSO_BACKWARD_PARAMETERS && !k->by_rows && k->batch > 1 && k->batch <= THIN_ROWS &&
+        k->in * k->out * (int64_t)sizeof(float) >= least) {
+        k->thin = device->thin;
+    }
+    snprintf(k->base.name, sizeof k->base.name, "%s",
+             k->thin                                                           ? k->thin->name
+             : op->batch == 1 && op->direction != CSO_BACKWARD_PARAMETERS ? "sgemv:openblas"
+                                                                               : "sgemm:openblas");
     *out = &k->base;
     return CARSO_OK;
 }
