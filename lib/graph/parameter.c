@@ -355,3 +355,8 @@ carso_status cso_parameter_read_gradient_double(const cso_parameter *parameter, 
     }
     return read_elements(parameter->context, parameter->gradient, parameter->count, NULL, out);
 }
+
+const float *cso_parameter_gradient_view(const cso_parameter *parameter)
+{
+    return shares_host(parameter->context) ? parameter->gradient : NULL;
+}

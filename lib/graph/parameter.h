@@ -27,5 +27,7 @@ carso_status cso_parameter_zero_gradient(cso_parameter *parameter);
 carso_status cso_parameter_read_gradient(const cso_parameter *parameter, float *out);
 /* The same in double (exact where the backend computes in double). */
 carso_status cso_parameter_read_gradient_double(const cso_parameter *parameter, double *out);
+/* The gradient where it lies, where that is the host's memory in float; else NULL. */
+const float *cso_parameter_gradient_view(const cso_parameter *parameter);
 
 #endif

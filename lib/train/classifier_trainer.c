@@ -444,17 +444,20 @@ carso_status cso_classifier_gradients(carso_trainer *trainer, const cso_train_ba
     return status;
 }
 
+typedef struct update {
+    double learning_rate, momentum, weight_decay;
+} update;
+
+static void update_block(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument)
+{
+    const update *it = argument;
+    cso_sgd_update(it->learning_rate, it->momentum, it->weight_decay, count, gradient, cso_parameter_host(weight->parameter) + first,
+                   weight->state[CSO_STATE_VELOCITY] + first);
+}
+
 carso_status cso_classifier_update(carso_trainer *trainer, carso_train_report *report)
 {
     const carso_classifier_training_options *options = &trainer->classifier_options;
-    for (int i = 0; i < trainer->weights->learned_count; i++) {
-        const cso_weight *weight = &trainer->weights->learned[i];
-        const carso_status status = cso_parameter_read_gradient(weight->parameter, trainer->weights->scratch);
-        if (status) {
-            return status;
-        }
-        cso_sgd_update(report->learning_rate, options->momentum, options->weight_decay, weight->parameter->count,
-                       trainer->weights->scratch, cso_parameter_host(weight->parameter), weight->state[CSO_STATE_VELOCITY]);
-    }
-    return CARSO_OK;
+    const update step = {report->learning_rate, options->momentum, options->weight_decay};
+    return cso_weights_each_block(trainer->weights, update_block, &step);
 }

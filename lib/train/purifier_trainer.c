@@ -342,24 +342,37 @@ static void watch_for_collapse(carso_trainer *trainer, carso_train_report *repor
     }
 }
 
+typedef struct update {
+    cso_radam radam;
+    uint64_t number; /* from 1 */
+    double learning_rate, lookahead_rate;
+    bool looks_ahead;
+} update;
+
+static void update_block(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument)
+{
+    const update *it = argument;
+    float *fast = cso_parameter_host(weight->parameter) + first;
+    cso_radam_update(&it->radam, it->number, it->learning_rate, count, gradient, fast, weight->state[CSO_STATE_FIRST_MOMENT] + first,
+                     weight->state[CSO_STATE_SECOND_MOMENT] + first);
+    if (it->looks_ahead) {
+        cso_lookahead_update(it->lookahead_rate, count, fast, weight->state[CSO_STATE_SLOW] + first);
+    }
+}
+
 carso_status cso_purifier_update(carso_trainer *trainer, carso_train_report *report)
 {
-    const cso_radam radam = CSO_RADAM_DEFAULTS;
     const carso_purifier_training_options *options = &trainer->purifier_options;
-    const uint64_t number = trainer->step + 1;
-    for (int i = 0; i < trainer->weights->learned_count; i++) {
-        const cso_weight *weight = &trainer->weights->learned[i];
-        float *fast = cso_parameter_host(weight->parameter);
-        const carso_status status = cso_parameter_read_gradient(weight->parameter, trainer->weights->scratch);
-        if (status) {
-            return status;
-        }
-        cso_radam_update(&radam, number, report->learning_rate, weight->parameter->count, trainer->weights->scratch, fast,
-                         weight->state[CSO_STATE_FIRST_MOMENT], weight->state[CSO_STATE_SECOND_MOMENT]);
-        if (number % (uint64_t)options->lookahead_steps == 0) {
-            cso_lookahead_update(options->lookahead_rate, weight->parameter->count, fast, weight->state[CSO_STATE_SLOW]);
-        }
+    const update step = {
+        .radam = CSO_RADAM_DEFAULTS,
+        .number = trainer->step + 1,
+        .learning_rate = report->learning_rate,
+        .lookahead_rate = options->lookahead_rate,
+        .looks_ahead = (trainer->step + 1) % (uint64_t)options->lookahead_steps == 0,
+    };
+    const carso_status status = cso_weights_each_block(trainer->weights, update_block, &step);
+    if (!status) {
+        watch_for_collapse(trainer, report);
     }
-    watch_for_collapse(trainer, report);
-    return CARSO_OK;
+    return status;
 }

@@ -25,7 +25,8 @@ typedef struct cso_weights {
     int learned_count, statistic_count;
     cso_weight *learned;
     cso_statistic *statistic;
-    float *scratch; /* as many as the largest learned parameter has */
+    float *scratch;     /* as many as the largest learned parameter has; NULL where gradients can be read where they lie */
+    double *block_sums; /* one for each block of the largest */
     bool stale;     /* host values were changed and have not reached the device */
 } cso_weights;
 
@@ -37,6 +38,13 @@ carso_status cso_weights_zero_gradients(cso_weights *weights);
 /* l2 norm over all learned parameters. NON_FINITE names step and the first parameter whose gradient is not finite, or is so large that
  * its square leaves float's range. */
 carso_status cso_weights_gradient_norm(cso_weights *weights, uint64_t step, double *out_norm);
+
+/*
+ * Visits the learned parameters in blocks of elements, several at a time in as many threads as the context has. Blocks do not depend on
+ * the number of threads. gradient [count]: the block's.
+ */
+typedef void (*cso_weights_visit)(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument);
+carso_status cso_weights_each_block(cso_weights *weights, cso_weights_visit visit, const void *argument);
 
 /* Host values of all parameters to the device. */
 carso_status cso_weights_upload(cso_weights *weights);
