@@ -79,6 +79,29 @@ static exit_status resume(const training_settings *training, carso_context *cont
                               : session_failure(context, status, "cannot resume from %s", checkpoint);
 }
 
+static uint64_t images_used(const training_settings *training, const carso_dataset *data)
+{
+    carso_dataset_info info = {.struct_size = sizeof info};
+    carso_dataset_get_info(data, &info);
+    uint64_t most = (uint64_t)training->most_images;
+    return most > 0 && most < info.count ? most : info.count;
+}
+
+static exit_status tell_of_data(const training_task *task, carso_context *context, const carso_dataset *data, carso_trainer *trainer,
+                                const char *checkpoint)
+{
+    char *whole = realpath(task->dataset, NULL);
+    const char *slash = whole ? strrchr(whole, '/') : NULL;
+    carso_status status = carso_trainer_set_data(trainer, slash && slash[1] ? slash + 1 : task->dataset, images_used(task->settings, data),
+                                                 (uint64_t)task->settings->batch);
+    free(whole);
+    if (status == CARSO_OK) {
+        return STATUS_OK;
+    }
+    return task->settings->resume ? session_failure(context, status, "cannot resume from %s", checkpoint)
+                                  : session_failure(context, status, "cannot start training");
+}
+
 static carso_status open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test)
 {
     *out_test = NULL;
@@ -93,14 +116,6 @@ static carso_status open_test(const training_settings *training, carso_context *
         return CARSO_OK;
     }
     return status;
-}
-
-static uint64_t images_used(const training_settings *training, const carso_dataset *data)
-{
-    carso_dataset_info info = {.struct_size = sizeof info};
-    carso_dataset_get_info(data, &info);
-    uint64_t most = (uint64_t)training->most_images;
-    return most > 0 && most < info.count ? most : info.count;
 }
 
 int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data)
@@ -423,6 +438,9 @@ exit_status training_run(const training_task *task)
                                 : session_failure(run.context, opened, "cannot open %s", task->dataset);
     if (status == STATUS_OK && !run.trainer) {
         status = task->new_trainer(task->user, run.data, run.context, &run.trainer);
+    }
+    if (status == STATUS_OK) {
+        status = tell_of_data(task, run.context, run.data, run.trainer, run.checkpoint);
     }
     if (status == STATUS_OK) {
         status = train(&run);

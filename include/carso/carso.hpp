@@ -500,6 +500,11 @@ public:
         detail::check(carso_trainer_get_model(get(), &made), context_);
         return model(made);
     }
+    /** Where the batches come from: kept in checkpoints and in the model's provenance. */
+    void set_data(const std::string &name, std::uint64_t images, std::uint64_t batch)
+    {
+        detail::check(carso_trainer_set_data(get(), name.c_str(), images, batch), context_);
+    }
     void save(const std::string &path) const { detail::check(carso_trainer_save(get(), path.c_str()), context_); }
 
 private:

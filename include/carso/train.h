@@ -125,6 +125,13 @@ CARSO_API carso_status carso_trainer_get_model(const carso_trainer *trainer, car
 /** Steps done. Since 0.1. */
 CARSO_API uint64_t carso_trainer_step(const carso_trainer *trainer);
 
+/**
+ * Tells where the batches come from: the data set's name (UTF-8, at most 255 bytes), the images of an epoch, and those of a step.
+ * Checkpoints and the model's provenance keep it. INVALID_ARGUMENT where the trainer was told of other numbers before, in the training that
+ * a checkpoint goes on with too: it would not come to the same result. Since 0.1.
+ */
+CARSO_API carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch);
+
 /** Writes a checkpoint, atomically as carso_model_save does. It is a model file too, of the model as reached. Since 0.1. */
 CARSO_API carso_status carso_trainer_save(const carso_trainer *trainer, const char *path);
 

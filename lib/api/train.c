@@ -122,6 +122,14 @@ uint64_t carso_trainer_step(const carso_trainer *trainer)
     return trainer ? trainer->step : 0;
 }
 
+carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch)
+{
+    if (!trainer || !name) {
+        return cso_fail_missing(trainer ? trainer->context : NULL, "carso_trainer_set_data", "name");
+    }
+    return cso_trainer_set_data(trainer, name, images, batch);
+}
+
 carso_status carso_trainer_save(const carso_trainer *trainer, const char *path)
 {
     if (!trainer || !path) {

@@ -113,6 +113,10 @@ static carso_status make_metadata(const carso_trainer *trainer, const carso_mode
                          (json_int_t)trainer->step, "sub_batch", (json_int_t)trainer->sub_batch, "collapse_reported",
                          (int)trainer->collapse_reported, "settings_crc32", crc, "options", options);
     }
+    if (json && trainer->data.batch != 0 && json_object_set_new(json, "data", cso_trainer_data_to_json(&trainer->data))) {
+        json_decref(json);
+        json = NULL;
+    }
     *out = json ? cso_json_text(trainer->context, json, NULL) : NULL;
     json_decref(json);
     return *out ? CARSO_OK : cso_fail_memory(trainer->context, "a checkpoint's settings");
@@ -263,6 +267,29 @@ static carso_status create_trainer(carso_context *context, const json_t *json, c
                     kind);
 }
 
+/* Checkpoints of a trainer that was not told have none. */
+static carso_status read_data(carso_trainer *trainer, const json_t *json, const char *path)
+{
+    carso_context *context = trainer->context;
+    const json_t *data = json_object_get(json, "data");
+    const char *name;
+    int64_t images, batch;
+    if (!data) {
+        return CARSO_OK;
+    }
+    carso_status status = cso_json_string(context, data, "name", path, &name);
+    if (!status) {
+        status = cso_json_integer(context, data, "images", path, 2, INT64_MAX, &images);
+    }
+    if (!status) {
+        status = cso_json_integer(context, data, "batch", path, 2, INT64_MAX, &batch);
+    }
+    if (!status) {
+        status = cso_trainer_set_data(trainer, name, (uint64_t)images, (uint64_t)batch);
+    }
+    return status == CARSO_ERROR_INVALID_ARGUMENT ? CARSO_ERROR_BAD_FORMAT : status;
+}
+
 carso_status cso_checkpoint_read(carso_context *context, cso_safetensors *file, const char *path, carso_trainer **out)
 {
     carso_model *model = NULL;
@@ -293,6 +320,9 @@ carso_status cso_checkpoint_read(carso_context *context, cso_safetensors *file, 
         status = create_trainer(context, json, model, path, &trainer);
         /* What would be the caller's mistake in options is the file's here. */
         status = status == CARSO_ERROR_INVALID_ARGUMENT ? CARSO_ERROR_BAD_FORMAT : status;
+    }
+    if (!status) {
+        status = read_data(trainer, json, path);
     }
     if (!status) {
         status = read_state(trainer, file, path);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "train/trainer.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "train/batch.h"
 #include "train/options.h"
@@ -110,12 +113,47 @@ carso_status cso_trainer_step(carso_trainer *trainer, const cso_train_batch *bat
     return cso_weights_upload(trainer->weights);
 }
 
+carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch)
+{
+    cso_trainer_data *data = &trainer->data;
+    if (strlen(name) >= sizeof data->name) {
+        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT, "the data set's name has %zu bytes; it may have %zu", strlen(name),
+                        sizeof data->name - 1);
+    }
+    if (batch < 2 || images < batch || images > INT64_MAX) {
+        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "batches of %" PRIu64 " out of %" PRIu64 " images; a batch must have 2 at least, and an epoch one batch", batch, images);
+    }
+    if (data->batch != 0 && (data->batch != batch || data->images != images)) {
+        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "the training has batches of %" PRIu64 " out of %" PRIu64 " images of %s, and now should have batches of %" PRIu64
+                        " out of %" PRIu64 "; it goes on with what it began with alone",
+                        data->batch, data->images, data->name, batch, images);
+    }
+    snprintf(data->name, sizeof data->name, "%s", name);
+    data->images = images;
+    data->batch = batch;
+    return CARSO_OK;
+}
+
+json_t *cso_trainer_data_to_json(const cso_trainer_data *data)
+{
+    json_t *name = json_string(data->name);
+    return json_pack("{s:o, s:I, s:I}", "name", name ? name : json_string("(not UTF-8)"), "images", (json_int_t)data->images, "batch",
+                     (json_int_t)data->batch);
+}
+
 static json_t *provenance_entry(const carso_trainer *trainer)
 {
     json_t *options = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_training_to_json(&trainer->purifier_options)
                                                           : cso_classifier_training_to_json(&trainer->classifier_options);
-    return options ? json_pack("{s:s, s:I, s:o}", "version", carso_version(), "steps", (json_int_t)trainer->step, "options", options)
-                   : NULL;
+    json_t *entry =
+        options ? json_pack("{s:s, s:I, s:o}", "version", carso_version(), "steps", (json_int_t)trainer->step, "options", options) : NULL;
+    if (entry && trainer->data.batch != 0 && json_object_set_new(entry, "data", cso_trainer_data_to_json(&trainer->data))) {
+        json_decref(entry);
+        return NULL;
+    }
+    return entry;
 }
 
 static json_t *make_provenance(const carso_trainer *trainer)

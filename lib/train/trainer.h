@@ -3,6 +3,8 @@
 #ifndef CSO_TRAIN_TRAINER_H
 #define CSO_TRAIN_TRAINER_H
 
+#include <jansson.h>
+
 #include "carso/train.h"
 #include "train/purifier_step.h"
 #include "train/weights.h"
@@ -21,6 +23,12 @@ typedef struct cso_classifier_network {
     cso_program *attack;   /* the same on the same parameters, BatchNorm in evaluation mode, gradient to the image */
 } cso_classifier_network;
 
+/* Where batches come from, as the caller tells. */
+typedef struct cso_trainer_data {
+    char name[256];
+    uint64_t images, batch; /* of an epoch, of a step; 0: not told */
+} cso_trainer_data;
+
 struct carso_trainer {
     carso_context *context;
     carso_model *model; /* that training began with: structure, settings, and the frozen classifier */
@@ -28,6 +36,7 @@ struct carso_trainer {
     uint64_t step; /* done */
     int64_t sub_batch;
     bool collapse_reported;
+    cso_trainer_data data;
     cso_weights *weights;
     carso_purifier_training_options purifier_options;
     cso_purifier_network *purifier;
@@ -48,6 +57,11 @@ carso_status cso_trainer_create_classifier(const carso_model *model, const carso
 /* What both begin with: a trainer that holds its model and has neither network nor weights yet. */
 carso_status cso_trainer_begin(const carso_model *model, cso_trainer_kind kind, int64_t sub_batch, carso_trainer **out);
 void cso_trainer_destroy(carso_trainer *trainer); /* accepts NULL */
+
+/* INVALID_ARGUMENT where images or batch differ from what was told before, or any of the three is out of range. */
+carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch);
+/* {"name", "images", "batch"}; NULL where memory ran out. */
+json_t *cso_trainer_data_to_json(const cso_trainer_data *data);
 
 /* report: step, epoch and sizes are filled by cso_trainer_step; the rest by the kinds' own functions. A failure leaves weights,
  * running statistics and step as they were. */

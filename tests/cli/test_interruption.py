@@ -100,9 +100,20 @@ class Interruption(TrainedTest):
     def test_checkpoint_that_is_the_model(self):
         self.refuse(*self.purifier_training("x.st", "-c", "x.st"), expect=2, says="--checkpoint")
 
+    def test_other_batches_on_resuming(self):
+        self.stop_after_epochs(self.purifier_training("p.st"), 1, signal.SIGINT)
+        whole = contents(self.path("p.st.checkpoint"))
+        halved = ["16" if word == "32" else word for word in self.purifier_training("p.st")]
+        self.refuse(*halved, "--resume", says=["cannot resume from p.st.checkpoint", "batches of 32 out of 128", "16 out of 128"])
+        self.refuse(*self.purifier_training("p.st", "--images", "96"), "--resume", says="32 out of 96")
+        self.assertEqual(contents(self.path("p.st.checkpoint")), whole)
+        self.run_program(*self.purifier_training("p.st"), "--resume", "-q")
+        training = self.run_json("info", "p.st")["provenance"]["purifier_training"]
+        self.assertEqual(training["data"], {"name": "data", "images": 128, "batch": 32})
+
     def test_other_data_on_resuming(self):
         self.stop_after_epochs(self.classifier_training("c.st"), 1, signal.SIGINT)
-        sample_files.write_idx_folder(self.path("small"), train=64, test=8, side=20)
+        sample_files.write_idx_folder(self.path("small"), train=128, test=8, side=20)
         self.refuse("train-classifier", "small", "-o", "c.st", "-E", str(EPOCHS), *CLASSIFIER_TRAINING, "--resume", "-q", says="20x20")
 
 

@@ -347,6 +347,8 @@ START_TEST(test_training)
             kind == 0 ? carso::trainer::purifier(model, purifier) : carso::trainer::classifier(model, classifier);
         ck_assert_uint_eq(trainer.step(describe(pixels), labels).step, 0);
         ck_assert_uint_eq(trainer.steps_done(), 1);
+        trainer.set_data("noise", 8, 4);
+        ck_assert_int_eq(thrown([&] { trainer.set_data("noise", 8, 2); }, "out of 8"), CARSO_ERROR_INVALID_ARGUMENT);
         trainer.save(path);
         carso::trainer resumed = carso::trainer::load(context, path);
         const carso_train_report straight = trainer.step(describe(pixels), labels);

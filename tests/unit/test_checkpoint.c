@@ -84,6 +84,43 @@ START_TEST(classifier_training_continues_bit_for_bit)
 }
 END_TEST
 
+static void check_keeps_data(bool purifier)
+{
+    carso_trainer *trainer = create(purifier);
+    char longest[257];
+    memset(longest, 'x', sizeof longest);
+    longest[256] = 0;
+    ck_assert_int_eq(carso_trainer_set_data(trainer, longest, 96, 6), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, NULL, 96, 6), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 96, 1), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 5, 6), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", UINT64_MAX, 6), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, longest + 1, 96, 6), CARSO_OK);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "t\"oy", 96, 6), CARSO_OK);
+    ck_assert_int_eq(carso_trainer_save(trainer, scratch_file("checkpoint")), CARSO_OK);
+    carso_trainer_destroy(trainer);
+    carso_trainer *resumed = load("checkpoint");
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "t\"oy", 96, 8), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert(toy_message_has("batches of 6 out of 96 images of t\"oy") && toy_message_has("of 8 out of 96"));
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "toy", 97, 6), CARSO_ERROR_INVALID_ARGUMENT);
+    carso_model *model = toy_reached(resumed);
+    ck_assert_ptr_nonnull(strstr(carso_model_describe(model), "\"data\":{\"batch\":6,\"images\":96,\"name\":\"t\\\"oy\"}"));
+    carso_model_destroy(model);
+    /* Elsewhere, the same data may have another name, even one that JSON cannot have. */
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "\xff", 96, 6), CARSO_OK);
+    model = toy_reached(resumed);
+    ck_assert_ptr_nonnull(strstr(carso_model_describe(model), "(not UTF-8)"));
+    carso_model_destroy(model);
+    carso_trainer_destroy(resumed);
+}
+
+START_TEST(what_the_data_was_is_kept)
+{
+    check_keeps_data(true);
+    check_keeps_data(false);
+}
+END_TEST
+
 START_TEST(sub_batches_do_not_follow_the_new_memory_limit)
 {
     carso_trainer *straight = create(true), *resumed = NULL;
@@ -256,6 +293,7 @@ int main(void)
     tcase_add_checked_fixture(tests, open_all, close_all);
     tcase_add_test(tests, purifier_training_continues_bit_for_bit);
     tcase_add_test(tests, classifier_training_continues_bit_for_bit);
+    tcase_add_test(tests, what_the_data_was_is_kept);
     tcase_add_test(tests, sub_batches_do_not_follow_the_new_memory_limit);
     tcase_add_test(tests, a_checkpoint_survives_a_kill_in_the_middle_of_the_next);
     tcase_add_test(tests, other_files_are_refused);

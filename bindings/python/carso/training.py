@@ -5,7 +5,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ._handle import PathLike, check, encode_path, failure, fill
+from ._handle import PathLike, check, encode_path, failure, fill, integer
 from ._images import Layout, Order, Shape, as_labels, describe
 from ._library import library
 from ._structs import ClassifierTrainingOptions, PurifierTrainingOptions, TrainReport as NativeTrainReport
@@ -195,6 +195,19 @@ class Trainer(ContextHandle):
         check(library.carso_trainer_get_model(self.address, ctypes.byref(out)), self._context_address)
         assert out.value is not None
         return Model(out.value, self._context, self._context_address)
+
+    def set_data(self, name: str, images: int, batch: int) -> None:
+        """Tells where the batches come from: checkpoints and the model's provenance keep it.
+
+        A loaded trainer refuses other numbers of images (of an epoch) or batch (of a step) than it was told of before.
+        """
+        encoded = name.encode()
+        if b"\0" in encoded:
+            raise ValueError("a name with a null character")
+        status = library.carso_trainer_set_data(
+            self.address, encoded, integer("images", images, ctypes.c_uint64), integer("batch", batch, ctypes.c_uint64)
+        )
+        check(status, self._context_address)
 
     def save(self, path: PathLike) -> None:
         """Writes a checkpoint, which is a model file too; a failure leaves what was at path as it was."""
