@@ -234,8 +234,7 @@ static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, 
 /* What the loop holds in memory. */
 typedef struct loop_state {
     uint64_t *order;
-    uint8_t *pixels;
-    int32_t *labels;
+    carso_reader *reader; /* of the epoch under way */
     carso_images images;
     samples test;
     int32_t steps_per_epoch;
@@ -260,19 +259,31 @@ static exit_status interrupted(const loop *run, loop_state *state)
     return status;
 }
 
-static exit_status take_step(const loop *run, loop_state *state, uint64_t epoch, uint64_t step, carso_train_report *report)
+static exit_status take_step(const loop *run, loop_state *state, carso_train_report *report)
 {
-    size_t batch = (size_t)run->task->settings->batch;
-    carso_read_options augmentation = run->task->augmentation;
-    augmentation.seed = (uint64_t)run->task->settings->common.seed;
-    augmentation.epoch = epoch;
-    carso_status status = carso_dataset_read(run->data, state->order + step * batch, batch, &augmentation, state->pixels, state->labels);
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    carso_status status = carso_reader_next(state->reader, &batch);
     if (status != CARSO_OK) {
         return session_failure(run->context, status, "cannot read the training images");
     }
+    state->images.data = batch.pixels;
     report->struct_size = sizeof *report;
-    status = carso_train_step(run->trainer, &state->images, state->labels, report);
+    status = carso_train_step(run->trainer, &state->images, batch.labels, report);
     return status == CARSO_OK ? STATUS_OK : session_failure(run->context, status, "training stopped");
+}
+
+/* Reads the batches of an epoch from step on, while the steps before them are computed. */
+static carso_status open_reader(const loop *run, loop_state *state, uint64_t epoch, uint64_t step)
+{
+    carso_reader_options options;
+    carso_read_options augmentation = run->task->augmentation;
+    carso_reader_options_init(&options, sizeof options);
+    augmentation.seed = (uint64_t)run->task->settings->common.seed;
+    augmentation.epoch = epoch;
+    options.batch = (uint64_t)run->task->settings->batch;
+    options.reading = &augmentation;
+    return carso_reader_open(run->data, state->order + step * options.batch,
+                             ((uint64_t)state->steps_per_epoch - step) * options.batch, &options, &state->reader);
 }
 
 /* The permutation of the whole data set, less the images that --images leaves out. */
@@ -299,12 +310,17 @@ static exit_status run_epoch(const loop *run, loop_state *state, uint64_t epoch,
     if (shuffled != CARSO_OK) {
         return session_failure(run->context, shuffled, "cannot shuffle the data set");
     }
+    uint64_t first = carso_trainer_step(run->trainer) - epoch * steps;
+    carso_status opened = open_reader(run, state, epoch, first);
+    if (opened != CARSO_OK) {
+        return session_failure(run->context, opened, "cannot read the training images");
+    }
     snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)epoch + 1, (long long)run->task->settings->epochs);
     progress_start(&bar, title, run->task->settings->common.quiet);
     exit_status status = STATUS_OK;
-    for (uint64_t step = carso_trainer_step(run->trainer) - epoch * steps; step < steps && status == STATUS_OK; step++) {
+    for (uint64_t step = first; step < steps && status == STATUS_OK; step++) {
         carso_train_report report;
-        status = take_step(run, state, epoch, step, &report);
+        status = take_step(run, state, &report);
         if (status != STATUS_OK) {
             break;
         }
@@ -323,6 +339,8 @@ static exit_status run_epoch(const loop *run, loop_state *state, uint64_t epoch,
         }
     }
     progress_finish(&bar);
+    carso_reader_destroy(state->reader);
+    state->reader = NULL;
     return status;
 }
 
@@ -341,17 +359,13 @@ static exit_status allocate(const loop *run, loop_state *state)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
     carso_dataset_get_info(run->data, &info);
-    size_t batch = (size_t)run->task->settings->batch;
     state->order = malloc((size_t)info.count * sizeof *state->order);
-    state->pixels = malloc(batch * (size_t)info.channels * (size_t)info.height * (size_t)info.width);
-    state->labels = malloc(batch * sizeof *state->labels);
-    if (!state->order || !state->pixels || !state->labels) {
+    if (!state->order) {
         complain("out of memory");
         return STATUS_FAILURE;
     }
     carso_images_init(&state->images, sizeof state->images);
-    state->images.data = state->pixels;
-    state->images.count = batch;
+    state->images.count = (uint64_t)run->task->settings->batch;
     state->images.width = info.width;
     state->images.height = info.height;
     state->images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
@@ -411,8 +425,6 @@ static exit_status train(const loop *run)
         printf("wrote %s after %.0f seconds\n", run->task->settings->output, session_seconds() - started);
     }
     free(state.order);
-    free(state.pixels);
-    free(state.labels);
     samples_release(&state.test);
     return status;
 }
