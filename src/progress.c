@@ -32,11 +32,11 @@ void progress_update(progress_bar *bar, uint64_t done, uint64_t total, const cha
     bool terminal = isatty(STDERR_FILENO);
     double elapsed = now - bar->started;
     char left[32];
-    if (bar->quiet || now - bar->drawn_at < (terminal ? TERMINAL_INTERVAL : PLAIN_INTERVAL) || done == 0 || total == 0) {
+    if (bar->quiet || now - bar->drawn_at < (terminal ? TERMINAL_INTERVAL : PLAIN_INTERVAL) || done <= bar->begun || total == 0) {
         return;
     }
     bar->drawn_at = now;
-    double rate = (double)done / elapsed;
+    double rate = (double)(done - bar->begun) / elapsed;
     format_time((double)(total - (done < total ? done : total)) / rate, left, sizeof left);
     if (!terminal) {
         fprintf(stderr, "%s: %llu of %llu %s, %.3g/s, %s left%s%s\n", bar->title, (unsigned long long)done,

@@ -11,6 +11,7 @@ typedef struct progress_bar {
     bool quiet;
     bool drawn;
     double started, drawn_at;
+    uint64_t begun; /* done before the start, for the rate; 0 unless set after it */
     char note[96]; /* shown behind, "loss 0.3"; may be changed between updates */
 } progress_bar;
 

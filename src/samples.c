@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+
+#include "source.h"
 
 const char *const split_names[] = {"train", "test", NULL};
 
@@ -66,6 +67,32 @@ static bool allocate(samples *out)
     return out->pixels != NULL;
 }
 
+static carso_status read_dataset(const carso_dataset *dataset, samples *out)
+{
+    carso_reader *reader;
+    carso_reader_options options;
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    carso_reader_options_init(&options, sizeof options);
+    options.first = out->first;
+    carso_status status = carso_reader_open(dataset, NULL, out->count, &options, &reader);
+    while (status == CARSO_OK) {
+        status = carso_reader_next(reader, &batch);
+        if (status != CARSO_OK || batch.count == 0) {
+            break;
+        }
+        memcpy(out->labels + batch.first, batch.labels, (size_t)batch.count * sizeof *out->labels);
+        for (uint64_t i = 0; i < batch.count; i++) {
+            size_t size = samples_image_size(out);
+            spread(out, batch.pixels + (size_t)i * size, out->channels, out->pixels + (size_t)(batch.first + i) * size);
+        }
+        if (session_interrupted()) {
+            status = CARSO_CANCELLED;
+        }
+    }
+    carso_reader_destroy(reader);
+    return status;
+}
+
 exit_status samples_from_dataset(carso_context *context, const carso_dataset *dataset, uint64_t first, uint64_t count, samples *out)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
@@ -75,24 +102,22 @@ exit_status samples_from_dataset(carso_context *context, const carso_dataset *da
         return STATUS_FAILURE;
     }
     out->labels = malloc((size_t)count * sizeof *out->labels);
-    uint64_t *indices = malloc((size_t)count * sizeof *indices);
-    uint8_t *bytes = malloc((size_t)count * samples_image_size(out));
-    carso_status status = out->labels && indices && bytes ? CARSO_OK : CARSO_ERROR_OUT_OF_MEMORY;
-    for (uint64_t i = 0; status == CARSO_OK && i < count; i++) {
-        indices[i] = first + i;
+    out->names = info.classes == 0 ? calloc((size_t)count, sizeof *out->names) : NULL;
+    carso_status status = out->labels && (out->names || info.classes > 0) ? CARSO_OK : CARSO_ERROR_OUT_OF_MEMORY;
+    for (uint64_t i = 0; status == CARSO_OK && out->names && i < count; i++) {
+        out->names[i] = strdup(carso_dataset_file(dataset, first + i));
+        status = out->names[i] ? CARSO_OK : CARSO_ERROR_OUT_OF_MEMORY;
     }
     if (status == CARSO_OK) {
-        status = carso_dataset_read(dataset, indices, (size_t)count, NULL, bytes, out->labels);
+        status = read_dataset(dataset, out);
     }
-    for (uint64_t i = 0; status == CARSO_OK && i < count; i++) {
-        size_t place = (size_t)i * samples_image_size(out);
-        spread(out, bytes + place, out->channels, out->pixels + place);
-    }
-    free(indices);
-    free(bytes);
     if (status != CARSO_OK) {
         samples_release(out);
         return session_failure(context, status, "cannot read the images");
+    }
+    if (info.classes == 0) {
+        free(out->labels);
+        out->labels = NULL;
     }
     return STATUS_OK;
 }
@@ -101,26 +126,12 @@ static exit_status load_dataset(carso_context *context, const carso_model_info *
                                 const char *path, samples *out)
 {
     carso_dataset *dataset;
-    carso_dataset_info info = {.struct_size = sizeof info};
-    carso_status opened = carso_dataset_open(context, path, (carso_split)settings->split, &dataset);
-    if (opened != CARSO_OK) {
-        return session_failure(context, opened, "cannot open %s", path);
+    exit_status status = source_open(context, model, (carso_split)settings->split, 1, &path, &dataset);
+    if (status != STATUS_OK) {
+        return status;
     }
-    carso_dataset_get_info(dataset, &info);
-    uint64_t first = (uint64_t)settings->first, wanted = (uint64_t)settings->count;
-    exit_status status = STATUS_FAILURE;
-    if (info.channels != model->channels || info.height != model->image_height || info.width != model->image_width) {
-        complain("the images of %s are %dx%dx%d (channels, height, width), the model takes %dx%dx%d", path, (int)info.channels,
-                 (int)info.height, (int)info.width, (int)model->channels, (int)model->image_height, (int)model->image_width);
-    } else if (info.classes != model->classes) {
-        complain("%s has %d classes, the model %d", path, (int)info.classes, (int)model->classes);
-    } else if (first >= info.count) {
-        complain("--first: %s has %llu images, there is no number %llu", path, (unsigned long long)info.count,
-                 (unsigned long long)first);
-    } else {
-        uint64_t left = info.count - first;
-        status = samples_from_dataset(context, dataset, first, wanted > 0 && wanted < left ? wanted : left, out);
-    }
+    uint64_t first = (uint64_t)settings->first, count = source_count(dataset, path, first, (uint64_t)settings->count);
+    status = count == 0 ? STATUS_FAILURE : samples_from_dataset(context, dataset, first, count, out);
     carso_dataset_destroy(dataset);
     return status;
 }
@@ -181,19 +192,6 @@ static exit_status load_files(carso_context *context, const carso_model_info *mo
     return status;
 }
 
-static bool is_image_file(const char *path)
-{
-    static const char *const endings[] = {".png", ".jpg", ".jpeg"};
-    size_t length = strlen(path);
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        size_t ending = strlen(endings[i]);
-        if (length > ending && strcasecmp(path + length - ending, endings[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 exit_status samples_load(carso_context *context, const carso_model *model, const sample_settings *settings, int inputs,
                          char **input, samples *out)
 {
@@ -202,7 +200,7 @@ exit_status samples_load(carso_context *context, const carso_model *model, const
     *out = (samples){0};
     carso_model_get_info(model, &info);
     for (int i = 0; i < inputs; i++) {
-        files += is_image_file(input[i]);
+        files += source_is_image(input[i]);
     }
     if (files == 0 && inputs == 1) {
         return load_dataset(context, &info, settings, input[0], out);

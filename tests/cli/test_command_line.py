@@ -22,7 +22,7 @@ NUMBERS = {
     "info": COMMON,
     "demo": {**COMMON, **SAMPLES, **EPSILON, "--steps": ("0", "1000001"), "--defence-steps": ("0", "1000001"),
              "--eot": ("0", "10001"), "--draws": ("0", "65537"), "--repeats": ("0", "10001")},
-    "predict": {**COMMON, **SAMPLES, "--draws": ("0", "65537")},
+    "predict": {**COMMON, **SAMPLES, "--draws": ("0", "65537"), "--batch": ("0", "65537"), "--read-threads": ("-1", "257")},
     "purify": {**COMMON, **SAMPLES, "--draws": ("0", "65537")},
     "attack": {**COMMON, **SAMPLES, "--epsilon": ("-0.001", "1000.1"), "--steps": ("-1", "1000001"),
                "--step-size": ("-0.001", "1000.1"), "--momentum": ("-0.1", "1000.1"), "--queries": ("0", "1000001"),
@@ -49,7 +49,7 @@ NUMBERS = {
               "--free-bits": ("-1", "1000001"), "--lookahead-steps": ("0", "1000001"), "--lookahead-rate": ("-0.1", "1.1")},
 }
 NOT_NUMBERS = {"--backend", "--split", "--output", "--folder", "--checkpoint", "--model", "--images", "--method", "--objective",
-               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation", "--norm"}
+               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation", "--norm", "--list"}
 OPTION = re.compile(r"^  (?:-(\w), |    )--([\w-]+)( \S+)?$", re.MULTILINE)
 
 
