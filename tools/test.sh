@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 # shellcheck disable=SC2086 # one word a package
-install_packages $build_packages g++ cmake check dataset-fashion-mnist mandoc python3 python3-venv python3-pip python3-numpy python3-matplotlib
+install_packages $build_packages g++ cmake check dataset-fashion-mnist mandoc python3 python3-venv python3-pip python3-numpy python3-matplotlib \
+    python3-torch
 
 [ -f build-test/build.ninja ] || meson setup build-test -Dtests=true --buildtype=release --werror
 meson compile -C build-test

@@ -12,6 +12,7 @@ from ._release import RELEASE as __version__
 from ._structs import Allocator, AllocateCallback, ReleaseCallback
 from ._losses import LossBatch
 from .context import Context, abi_version, backends, status_text, version
+from .conversion import convert, convert_checkpoint
 from .data import Batch, Dataset, DatasetInfo, read_image, write_png
 from .enums import (
     Aggregation,
@@ -92,6 +93,8 @@ __all__ = [
     "__version__",
     "abi_version",
     "backends",
+    "convert",
+    "convert_checkpoint",
     "read_image",
     "status_text",
     "version",
