@@ -243,6 +243,12 @@ static carso_status read_header(cso_safetensors *file)
     for (int i = 0; i < LENGTH_SIZE; i++) {
         length |= (uint64_t)file->base[i] << 8 * i;
     }
+    if (memcmp(file->base, "PK\003\004", 4) == 0) {
+        return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
+                        "%s: a ZIP archive, as PyTorch's checkpoints are; carso.convert_checkpoint in Python makes a "
+                        "safetensors file of one",
+                        file->name);
+    }
     if (length > LARGEST_HEADER) {
         return cso_fail(file->context, CARSO_ERROR_BAD_FORMAT,
                         "%s: a header of %llu bytes, the limit is %llu; not a safetensors file, or damaged", file->name,

@@ -143,6 +143,9 @@ class Strictness(ImportTest):
         self.run_program("new", "-p", "cifar10", "--depth", "10", "-w", "1", "--no-purifier", "-o", "bare.safetensors", "-q")
         self.refuse("import", "bare.safetensors", os.path.join(GOLDEN, "purifier.safetensors"), says="purifier")
         self.refuse("import", "new.safetensors", "absent.safetensors", says="absent.safetensors")
+        with open(self.path("checkpoint.pt"), "wb") as file:
+            file.write(b"PK\3\4" + bytes(60))
+        self.refuse("import", "new.safetensors", "checkpoint.pt", says=["checkpoint.pt", "carso.convert_checkpoint"])
         self.refuse("import", "new.safetensors", self.write("empty.safetensors", {}), says="no tensors")
         self.refuse("import", "new.safetensors", expect=2, says="missing")
 
