@@ -35,6 +35,25 @@ class Finding(unittest.TestCase):
         result = self.run_python("import carso; print(carso.version())", CARSO_LIBRARY=self.library)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
 
+    def test_pytorch_is_not_imported_until_it_is_needed(self):
+        script = "\n".join(
+            (
+                "import sys, carso",
+                "assert 'torch' not in sys.modules",
+                "sys.modules['torch'] = None",
+                "for use in (lambda: carso.convert(None, (3, 32, 32)), lambda: __import__('carso.torch')):",
+                "    try:",
+                "        use()",
+                "    except ImportError as error:",
+                "        print(error)",
+            )
+        )
+        result = self.run_python(script, CARSO_LIBRARY=self.library)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        lines = result.stdout.splitlines()
+        self.assertEqual([line.split(" needs ")[0] for line in lines], ["carso.convert", "carso.torch"])
+        self.assertTrue(all("PyTorch" in line for line in lines))
+
     def test_the_variable_decides_alone(self):
         result = self.run_python("import carso", CARSO_LIBRARY=str(self.folder / "absent.so"))
         self.assertIn("ImportError: libcarso was not found", result.stderr)
