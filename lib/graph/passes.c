@@ -67,7 +67,8 @@ static carso_status fold_batch_norm(rewrite *state, int index)
     cso_step *product;
     carso_status status;
 
-    if (before < 0 || norm->op.attributes.training) {
+    /* Folded weights are rounded to float32, which a backend that computes in double is not asked for. */
+    if (before < 0 || norm->op.attributes.training || state->program->context->backend->element == CSO_F64) {
         return CARSO_OK;
     }
     product = &state->program->forward.step[before];
