@@ -20,13 +20,13 @@ typedef struct attack_settings {
     const char *folder;
 } attack_settings;
 
-static const char *const method_names[] = {"fgsm", "pgd", "apgd", "apgd-targeted", "square", NULL};
+static const char *const method_names[] = {"fgsm", "pgd", "apgd", "apgd-targeted", "square", "fab", "fab-targeted", NULL};
 static const char *const norm_names[] = {"linf", "l2", NULL};
 
 static const option_entry attack_options[] = {
     {"method", 'm', OPTION_CHOICE, "NAME", offsetof(attack_settings, method), 0, 0, method_names,
-     "Attack: one signed step; projected gradient ascent; Auto-PGD, untargeted or towards the most likely classes; or Square, which "
-     "needs no gradient."},
+     "Attack: one signed step; projected gradient ascent; Auto-PGD, untargeted or towards the most likely classes; Square, which "
+     "needs no gradient; or FAB, which looks for the nearest boundary, of all or of the most likely classes."},
     {"objective", 'O', OPTION_CHOICE, "WHAT", offsetof(attack_settings, objective), 0, 0, objective_names,
      "What is attacked. On the defence gradients go through both uses of the classifier and the purifier."},
     {"loss", 'l', OPTION_CHOICE, "NAME", offsetof(attack_settings, loss), 0, 0, loss_names,
@@ -34,16 +34,16 @@ static const option_entry attack_options[] = {
     {"norm", 0, OPTION_CHOICE, "NORM", offsetof(attack_settings, norm), 0, 0, norm_names, "Norm that epsilon bounds."},
     {"epsilon", 'e', OPTION_RATIO, "E", offsetof(attack_settings, epsilon), 0, 1000, NULL,
      "Bound of the perturbation, per component or, in l2, of its length, in units of [0, 1]."},
-    {"steps", 0, OPTION_INTEGER, "N", offsetof(attack_settings, steps), 0, 1e6, NULL, "Steps of PGD and APGD."},
+    {"steps", 0, OPTION_INTEGER, "N", offsetof(attack_settings, steps), 0, 1e6, NULL, "Steps of PGD, APGD and FAB."},
     {"step-size", 0, OPTION_RATIO, "A", offsetof(attack_settings, step_size), 0, 1000, NULL,
      "Step of PGD. Without it 2.5 epsilon / steps, at most epsilon."},
     {"no-random-start", 0, OPTION_FLAG, NULL, offsetof(attack_settings, no_random_start), 0, 0, NULL, "PGD and APGD start at the image itself."},
     {"momentum", 0, OPTION_REAL, "MU", offsetof(attack_settings, momentum), 0, 1000, NULL, "PGD: decay of the sum of normalised gradients."},
     {"queries", 0, OPTION_INTEGER, "N", offsetof(attack_settings, queries), 1, 1e6, NULL, "Square: evaluations of an image."},
     {"target-classes", 0, OPTION_INTEGER, "N", offsetof(attack_settings, target_classes), 1, 1e6, NULL,
-     "apgd-targeted: how many of the most likely other classes are tried."},
+     "apgd-targeted, fab-targeted: how many of the most likely other classes are tried."},
     {"early-stop", 0, OPTION_FLAG, NULL, offsetof(attack_settings, early_stop), 0, 0, NULL,
-     "APGD, Square: leave an image alone once it is misclassified. On the defence one lucky set of draws is enough for that: a weaker attack."},
+     "APGD, Square, FAB: leave an image alone once it is misclassified. On the defence one lucky set of draws is enough for that: a weaker attack."},
     {"restarts", 'R', OPTION_INTEGER, "N", offsetof(attack_settings, restarts), 1, 1e5, NULL,
      "Restarts; of each image the one with the largest loss is kept."},
     {"draws", 'N', OPTION_INTEGER, "N", offsetof(attack_settings, draws), 1, 65536, NULL, "Reconstructions of an image."},

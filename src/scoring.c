@@ -10,7 +10,7 @@
 const char *const aggregation_names[] = {"carso", "logit", "probability", NULL};
 const char *const objective_names[] = {"classifier", "defence", NULL};
 const char *const loss_names[] = {"cross-entropy", "margin", "probability-cross-entropy", "log-odds", "carso-cross-entropy",
-                                  "dlr", "probability-margin", "probability-dlr", "carso-dlr", NULL};
+                                  "dlr", "probability-margin", "probability-dlr", "carso-dlr", "carso-margin", NULL};
 
 void score_release(score *held)
 {

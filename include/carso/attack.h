@@ -36,7 +36,17 @@ typedef enum carso_attack_method {
      * Square attack (Andriushchenko et al. 2020): random search that needs no gradient, with the schedule of AutoAttack
      * (initial share of the image 0.8). On the defence each query is the mean loss over eot sets of fresh draws.
      */
-    CARSO_ATTACK_SQUARE = 4
+    CARSO_ATTACK_SQUARE = 4,
+    /**
+     * FAB (Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack"): the
+     * nearest misclassified point it can find, kept where that is within epsilon; carso_attack_result_distance says how
+     * near, even where it is not. Each step computes the gradients towards all other classes. Of loss only the
+     * aggregation is used: what is raised and reported is its margin. On the defence a point counts as misclassified by
+     * its mean margin over eot sets of fresh draws.
+     */
+    CARSO_ATTACK_FAB = 5,
+    /** FAB towards one boundary at a time: that to each of the target_classes most likely other classes. */
+    CARSO_ATTACK_FAB_TARGETED = 6
 } carso_attack_method;
 
 /** Norms that bound |delta|. Since 0.1. */
@@ -51,7 +61,7 @@ typedef struct carso_attack_options {
     int32_t method;    /**< carso_attack_method; PGD */
     int32_t objective; /**< carso_objective; CLASSIFIER */
     int32_t loss;      /**< carso_loss; CROSS_ENTROPY */
-    int32_t steps;     /**< PGD, APGD: 0 to 1000000; 40 */
+    int32_t steps;     /**< PGD, APGD, FAB: 0 to 1000000; 40 */
     double epsilon;    /**< bound on |delta| in the norm, in units of [0, 1]; 8/255 */
     double step_size;  /**< PGD: >= 0; 0.01 */
     int32_t random_start; /**< PGD, APGD: 1 starts at a uniform point of the ball; 1 */
@@ -64,22 +74,23 @@ typedef struct carso_attack_options {
     void *progress_user;
     int32_t norm; /**< carso_norm; LINF, which FGSM needs */
     /**
-     * APGD, SQUARE: 1 leaves an image alone once the loss's aggregation misclassifies it (or predicts its target, where
+     * APGD, SQUARE, FAB: 1 leaves an image alone once the loss's aggregation misclassifies it (or predicts its target, where
      * targets are given) in each of the eot evaluations of a point, and keeps that point; 0. On the defence that is one
      * lucky set of draws, and a weaker attack.
      */
     int32_t early_stop;
     double momentum;        /**< PGD: >= 0, decay of the sum of normalised gradients (Dong et al. 2018); 0 */
     int32_t queries;        /**< SQUARE: 1 to 1000000; 5000 */
-    int32_t target_classes; /**< APGD_TARGETED: >= 1, at most as many as there are other classes are used; 9 */
+    int32_t target_classes; /**< APGD_TARGETED, FAB_TARGETED: >= 1, at most as many as there are other classes are used; 9 */
     /**
      * NULL: untargeted. Else [count] classes, none the label, that the loss is to favour: log P of the target, its
-     * log-odds, target against label, or the targeted DLR, of four classes or more. Not with APGD_TARGETED.
+     * log-odds, target against label, or the targeted DLR, of four classes or more. Not with APGD_TARGETED,
+     * FAB, FAB_TARGETED.
      */
     const int32_t *targets;
     /**
      * NULL, or a loss of the caller's own, raised in place of loss, of which then only the aggregation is used, to tell
-     * what is misclassified. Without targets where APGD_TARGETED compares its runs.
+     * what is misclassified. Without targets where APGD_TARGETED compares its runs. Not with FAB, FAB_TARGETED.
      */
     carso_loss_callback loss_function;
     void *loss_user;
@@ -117,7 +128,8 @@ CARSO_API uint64_t carso_attack_result_count(const carso_attack_result *result);
  * Arrays of the result, valid until it is destroyed:
  *   images [count][channels][height][width], float32 in [0, 1], within epsilon of the originals, RGB order;
  *   first_loss, last_loss [count]: at the (first restart's) start and at the point kept, each the mean over eot sets of
- *   fresh draws; of APGD and SQUARE at the image itself, which is kept where no point has a larger loss;
+ *   fresh draws; of APGD, SQUARE and FAB at the image itself, which is kept where no point has a larger loss
+ *   (FAB: where none that is misclassified was found within epsilon);
  *   non_finite [count]: 1 where a logit, loss or gradient was not finite at any step: the image went back to its last
  *   finite point and stayed there;
  *   zero_gradient [count]: share, over steps, of gradient components that are exactly zero. Since 0.1.
@@ -138,6 +150,12 @@ CARSO_API const double *carso_attack_result_zero_gradient(const carso_attack_res
 CARSO_API const double *carso_attack_result_tiny_gradient(const carso_attack_result *result);
 CARSO_API const uint32_t *carso_attack_result_non_finite_losses(const carso_attack_result *result);
 CARSO_API const uint32_t *carso_attack_result_non_finite_gradients(const carso_attack_result *result);
+
+/**
+ * FAB, FAB_TARGETED: [count] norms of the smallest change found that makes the mean margin positive, 0 where it is so
+ * unchanged, INFINITY where none was found; it may be larger than epsilon. NULL of other methods. Since 0.1.
+ */
+CARSO_API const double *carso_attack_result_distance(const carso_attack_result *result);
 
 /**
  * What an attack met at a step, over the images, restarts and targets that were evaluated there: images that are done,

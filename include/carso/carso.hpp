@@ -262,6 +262,8 @@ public:
     {
         return {carso_attack_result_non_finite_gradients(get()), count()};
     }
+    /** Of FAB, else empty. */
+    view<double> distance() const noexcept { return {carso_attack_result_distance(get()), count()}; }
     std::size_t step_count() const noexcept { return static_cast<std::size_t>(carso_attack_result_step_count(get())); }
     carso_attack_step step(std::size_t index) const
     {

@@ -6,6 +6,8 @@
 #include "api/attack_options.h"
 #include "api/attack_result.h"
 #include "attack/apgd.h"
+#include "attack/fab.h"
+#include "attack/losses.h"
 #include "attack/objective.h"
 #include "attack/pgd.h"
 #include "attack/square.h"
@@ -65,8 +67,8 @@ typedef struct sub_attack {
     float *original;
     double *epsilon, *step_size;
     int target_sets;
-    int32_t *targets;     /* APGD_TARGETED: [target_sets][count] */
-    double *logits;       /* APGD_TARGETED: [draws][count][classes] */
+    int32_t *targets; /* of methods that rank them: [target_sets][count] */
+    double *logits;   /* for that: [draws][count][classes] */
     sub_progress outer;
 } sub_attack;
 
@@ -123,7 +125,7 @@ static carso_status run_search(const cso_image_batch *batch, const int32_t *labe
 {
     const carso_attack_options *const options = work->options;
     const bool square = options->method == CARSO_ATTACK_SQUARE;
-    const bool targeted = options->method == CARSO_ATTACK_APGD_TARGETED;
+    const bool targeted = cso_attack_ranks_targets(options);
     if (targeted) {
         const carso_status status = rank_targets(batch, labels, work, first, count);
         if (status != CARSO_OK)
@@ -134,6 +136,7 @@ static carso_status run_search(const cso_image_batch *batch, const int32_t *labe
         .channels = batch->model->channels,
         .height = batch->model->height,
         .width = batch->model->width,
+        .classes = batch->model->classes,
         .restarts = options->restarts,
         .eot = work->eot,
         .fixed_draws = options->fixed_draws == 1,
@@ -153,8 +156,10 @@ static carso_status run_search(const cso_image_batch *batch, const int32_t *labe
         .progress = options->progress ? forward_progress : NULL,
         .progress_user = &work->outer,
     };
-    return (square ? cso_square_run : cso_apgd_run)(work->objective, &search, work->original, labels + first, count,
-                                                    attacked, report);
+    return (square                       ? cso_square_run
+            : cso_attack_is_fab(options) ? cso_fab_run
+                                         : cso_apgd_run)(work->objective, &search, work->original, labels + first,
+                                                         count, attacked, report);
 }
 
 static carso_status run_pgd(const cso_image_batch *batch, const int32_t *labels, sub_attack *work, int64_t first,
@@ -197,7 +202,7 @@ static carso_status sub_attack_open(const cso_image_batch *batch, int64_t size, 
         work->epsilon[i] = work->options->epsilon;
         work->step_size[i] = work->options->step_size;
     }
-    if (work->options->method != CARSO_ATTACK_APGD_TARGETED)
+    if (!cso_attack_ranks_targets(work->options))
         return CARSO_OK;
     work->targets = cso_allocate_raw(context, images, (size_t)work->target_sets * sizeof *work->targets);
     work->logits = cso_image_batch_allocate(batch, images, (size_t)ranking_draws(work->options),
@@ -215,7 +220,7 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
     cso_model_objective defended = {
         .model = batch->model,
         .kind = (carso_objective)options->objective,
-        .loss = (carso_loss)options->loss,
+        .loss = cso_attack_is_fab(options) ? cso_loss_margin((carso_loss)options->loss) : (carso_loss)options->loss,
         .draws = options->draws,
         .seed = options->seed,
         .purpose = CSO_PURPOSE_ATTACK_LATENT,
@@ -253,6 +258,7 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
             .tiny_gradient = result->tiny_gradient + first,
             .non_finite_losses = result->non_finite_losses + first,
             .non_finite_gradients = result->non_finite_gradients + first,
+            .distance = result->distance ? result->distance + first : NULL,
             .steps = result->steps,
             .step_count = result->step_count,
             .step_stride = result->step_stride,
@@ -303,7 +309,8 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     if (status == CARSO_OK)
         status = cso_image_batch_check_targets(&batch, labels, options.targets, "carso_attack");
     if (status == CARSO_OK)
-        status = cso_attack_result_allocate(&batch, cso_attack_evaluated_steps(&options), &result);
+        status = cso_attack_result_allocate(&batch, cso_attack_evaluated_steps(&options), cso_attack_is_fab(&options),
+                                            &result);
     if (status == CARSO_OK)
         status = cso_image_batch_source(&batch, 0, batch.count, result->images);
     if (status == CARSO_OK)

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "attack/fab.h"
 #include "attack/losses.h"
 #include "attack/search.h"
 
@@ -49,9 +50,9 @@ static carso_status check_size(const carso_context *context, const char *name, d
 int cso_attack_target_sets(const carso_model *model, const carso_attack_options *options)
 {
     const int others = model->classes - 1;
-    return options->method != CARSO_ATTACK_APGD_TARGETED ? 1
-           : options->target_classes < others            ? options->target_classes
-                                                         : others;
+    return !cso_attack_ranks_targets(options)    ? 1
+           : options->target_classes < others ? options->target_classes
+                                              : others;
 }
 
 /* Draws are numbered in 32 bits: with more of them, some would be used twice. */
@@ -61,7 +62,9 @@ static carso_status check_draws(const carso_model *model, const carso_attack_opt
     const uint64_t steps = options->method == CARSO_ATTACK_FGSM ? 1
                            : square                             ? (uint64_t)options->queries
                                                                 : (uint64_t)options->steps;
-    const uint64_t evaluations = searches ? CSO_SEARCH_EVALUATIONS(steps) : steps + 1;
+    const uint64_t evaluations = cso_attack_is_fab(options) ? CSO_FAB_EVALUATIONS(steps) + 2
+                                 : searches                 ? CSO_SEARCH_EVALUATIONS(steps)
+                                                            : steps + 1;
     const uint64_t runs = options->method == CARSO_ATTACK_FGSM
                               ? 1
                               : (uint64_t)options->restarts * (uint64_t)cso_attack_target_sets(model, options);
@@ -82,6 +85,8 @@ static carso_status check_draws(const carso_model *model, const carso_attack_opt
 static carso_status check_classes(const carso_model *model, const carso_attack_options *options)
 {
     const bool targeted = options->targets || options->method == CARSO_ATTACK_APGD_TARGETED;
+    if (cso_attack_is_fab(options))
+        return CARSO_OK; /* it uses a margin */
     const int least = cso_loss_least_classes((carso_loss)options->loss, targeted);
     if (options->loss_function || model->classes >= least)
         return CARSO_OK;
@@ -95,7 +100,7 @@ static carso_status check_classes(const carso_model *model, const carso_attack_o
 static carso_status check_method(const carso_context *context, const carso_attack_options *options)
 {
     const bool pgd = options->method == CARSO_ATTACK_PGD, square = options->method == CARSO_ATTACK_SQUARE;
-    const bool targeted = options->method == CARSO_ATTACK_APGD_TARGETED;
+    const bool ranks = cso_attack_ranks_targets(options), fab = cso_attack_is_fab(options);
     carso_status status = CARSO_OK;
     if (options->method == CARSO_ATTACK_FGSM && options->norm != CARSO_NORM_LINF)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
@@ -112,16 +117,20 @@ static carso_status check_method(const carso_context *context, const carso_attac
             status = check_size(context, "step_size", options->step_size);
         if (status == CARSO_OK && pgd)
             status = check_size(context, "momentum", options->momentum);
-        if (status == CARSO_OK)
+        if (status == CARSO_OK && !fab)
             status = check_range(context, "random_start", options->random_start, 0, 1);
     }
     if (status == CARSO_OK && !pgd)
         status = check_range(context, "early_stop", options->early_stop, 0, 1);
-    if (status == CARSO_OK && targeted)
+    if (status == CARSO_OK && ranks)
         status = check_range(context, "target_classes", options->target_classes, 1, MOST_STEPS);
-    if (status == CARSO_OK && targeted && options->targets)
+    if (status == CARSO_OK && (ranks || fab) && options->targets)
         status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                          "carso_attack: targets are given, and APGD_TARGETED chooses its own; use APGD");
+                          fab ? "carso_attack: targets are given, and FAB crosses whatever boundary is nearest; use APGD"
+                              : "carso_attack: targets are given, and APGD_TARGETED chooses its own; use APGD");
+    if (status == CARSO_OK && fab && options->loss_function)
+        status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                          "carso_attack: loss_function is given, and FAB needs the margin of a class; use APGD");
     return status;
 }
 
@@ -130,11 +139,12 @@ carso_status cso_attack_options_check(const carso_model *model, const carso_atta
     const carso_context *const context = model->context;
     const bool defence = options->objective == CARSO_OBJECTIVE_DEFENCE;
     carso_status status;
-    if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM, CARSO_ATTACK_SQUARE)) !=
+    if ((status = check_range(context, "method", options->method, CARSO_ATTACK_FGSM,
+                              CARSO_ATTACK_FAB_TARGETED)) !=
             CARSO_OK ||
         (status = check_range(context, "objective", options->objective, CARSO_OBJECTIVE_CLASSIFIER,
                               CARSO_OBJECTIVE_DEFENCE)) != CARSO_OK ||
-        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_DLR)) !=
+        (status = check_range(context, "loss", options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_MARGIN)) !=
             CARSO_OK ||
         (status = check_range(context, "norm", options->norm, CARSO_NORM_LINF, CARSO_NORM_L2)) != CARSO_OK ||
         (status = check_size(context, "epsilon", options->epsilon)) != CARSO_OK ||

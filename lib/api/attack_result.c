@@ -6,7 +6,7 @@
 /* With more steps, an entry of the result sums up several. */
 #define MOST_STEP_RECORDS 1000
 
-carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t evaluated_steps,
+carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t evaluated_steps, bool has_distance,
                                         carso_attack_result **out)
 {
     const size_t count = (size_t)batch->count;
@@ -25,16 +25,21 @@ carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t ev
     result->tiny_gradient = cso_allocate(batch->context, count, sizeof *result->tiny_gradient);
     result->non_finite_losses = cso_allocate(batch->context, count, sizeof *result->non_finite_losses);
     result->non_finite_gradients = cso_allocate(batch->context, count, sizeof *result->non_finite_gradients);
+    if (has_distance)
+        result->distance = cso_allocate(batch->context, count, sizeof *result->distance);
     result->evaluated_steps = evaluated_steps;
     result->step_stride = (result->evaluated_steps + MOST_STEP_RECORDS - 1) / MOST_STEP_RECORDS;
     result->step_count = (result->evaluated_steps + result->step_stride - 1) / result->step_stride;
     result->steps = cso_allocate(batch->context, (size_t)result->step_count, sizeof *result->steps);
     if (!result->images || !result->first_loss || !result->last_loss || !result->non_finite ||
         !result->zero_gradient || !result->tiny_gradient || !result->non_finite_losses ||
-        !result->non_finite_gradients || !result->steps)
+        !result->non_finite_gradients || !result->steps ||
+        (has_distance && !result->distance))
         return cso_fail_memory(batch->context, "the attack's result");
     for (size_t i = 0; i < count; i++)
         result->first_loss[i] = result->last_loss[i] = NAN; /* of images that a cancelled attack did not reach */
+    for (size_t i = 0; has_distance && i < count; i++)
+        result->distance[i] = INFINITY;
     return CARSO_OK;
 }
 
@@ -51,6 +56,7 @@ void carso_attack_result_destroy(carso_attack_result *result)
     cso_release(context, result->tiny_gradient);
     cso_release(context, result->non_finite_losses);
     cso_release(context, result->non_finite_gradients);
+    cso_release(context, result->distance);
     cso_release(context, result->steps);
     cso_release(context, result);
     carso_context_destroy(context);
@@ -99,6 +105,11 @@ const uint32_t *carso_attack_result_non_finite_losses(const carso_attack_result 
 const uint32_t *carso_attack_result_non_finite_gradients(const carso_attack_result *result)
 {
     return result ? result->non_finite_gradients : NULL;
+}
+
+const double *carso_attack_result_distance(const carso_attack_result *result)
+{
+    return result ? result->distance : NULL;
 }
 
 uint64_t carso_attack_result_step_count(const carso_attack_result *result)

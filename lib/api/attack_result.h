@@ -14,13 +14,14 @@ struct carso_attack_result {
     uint8_t *non_finite;
     double *zero_gradient, *tiny_gradient;
     uint32_t *non_finite_losses, *non_finite_gradients;
+    double *distance; /* NULL but of FAB */
     cso_step_record *steps;
     int64_t evaluated_steps; /* the start among them */
     int64_t step_count, step_stride;
 };
 
-/* evaluated_steps: the start among them. *out can be given to _destroy whatever the result. */
-carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t evaluated_steps,
+/* evaluated_steps: the start among them; has_distance: of FAB. *out can be given to _destroy whatever the result. */
+carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t evaluated_steps, bool has_distance,
                                         carso_attack_result **out);
 
 #endif

@@ -20,9 +20,9 @@ static carso_status check_options(const carso_model *model, const carso_gradient
     if (options->objective < CARSO_OBJECTIVE_CLASSIFIER || options->objective > CARSO_OBJECTIVE_DEFENCE)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: objective is %d, not in %d to %d",
                         options->objective, CARSO_OBJECTIVE_CLASSIFIER, CARSO_OBJECTIVE_DEFENCE);
-    if (options->loss < CARSO_LOSS_CROSS_ENTROPY || options->loss > CARSO_LOSS_CARSO_DLR)
+    if (options->loss < CARSO_LOSS_CROSS_ENTROPY || options->loss > CARSO_LOSS_CARSO_MARGIN)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_gradient: loss is %d, not in %d to %d",
-                        options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_DLR);
+                        options->loss, CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_CARSO_MARGIN);
     const bool own = options->logit_gradient || options->loss_function;
     const int least = cso_loss_least_classes((carso_loss)options->loss, options->targets != NULL);
     if (options->logit_gradient && (options->loss_function || options->targets))

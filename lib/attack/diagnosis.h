@@ -33,6 +33,7 @@ typedef struct cso_attack_report {
     uint8_t *non_finite;
     double *zero_gradient, *tiny_gradient; /* shares of the components of all gradients */
     uint32_t *non_finite_losses, *non_finite_gradients;
+    double *distance; /* FAB: of the nearest misclassified point, INFINITY where none was found */
     /* Added to. Entry k is of steps k * stride .. (k + 1) * stride - 1, the last one of all that follow as well. */
     cso_step_record *steps;
     int64_t step_count, step_stride;

@@ -183,6 +183,29 @@ static double carso_dlr(const image_logits *image)
     return value;
 }
 
+/* d log S_i / d l_di is exp(l_di) / S_i. */
+static double of_log_sums(const image_logits *image, score_loss loss)
+{
+    for (int i = 0; i < image->classes; i++) {
+        double largest = -INFINITY, sum = 0.0;
+        for (int d = 0; d < image->draws; d++)
+            largest = fmax(largest, image->logit[d * image->row + i]);
+        for (int d = 0; d < image->draws; d++)
+            sum += exp(image->logit[d * image->row + i] - largest);
+        image->score[i] = largest + log(sum);
+    }
+    class_slopes slopes = {0};
+    const double value = loss(image, &slopes);
+    fill_gradient(image, 0.0);
+    for (int d = 0; image->gradient && d < image->draws; d++)
+        for (int k = 0; k < slopes.count; k++) {
+            const int i = slopes.class_index[k];
+            const int64_t at = d * image->row + i;
+            image->gradient[at] += slopes.value[k] * exp(image->logit[at] - image->score[i]);
+        }
+    return value;
+}
+
 static double probability_cross_entropy(const image_logits *image)
 {
     aggregate(image, CARSO_AGGREGATE_PROBABILITY);
@@ -255,6 +278,8 @@ static double image_loss(const image_logits *image, carso_loss loss)
         return of_log_mean_probability(image, score_dlr);
     case CARSO_LOSS_CARSO_DLR:
         return carso_dlr(image);
+    case CARSO_LOSS_CARSO_MARGIN:
+        return of_log_sums(image, score_margin);
     default:
         break;
     }
@@ -279,9 +304,22 @@ static carso_aggregation loss_aggregation(carso_loss loss)
     case CARSO_LOSS_LOG_ODDS:
     case CARSO_LOSS_CARSO_CROSS_ENTROPY:
     case CARSO_LOSS_CARSO_DLR:
+    case CARSO_LOSS_CARSO_MARGIN:
         return CARSO_AGGREGATE_CARSO;
     default:
         return CARSO_AGGREGATE_LOGIT;
+    }
+}
+
+carso_loss cso_loss_margin(carso_loss loss)
+{
+    switch (loss_aggregation(loss)) {
+    case CARSO_AGGREGATE_PROBABILITY:
+        return CARSO_LOSS_PROBABILITY_MARGIN;
+    case CARSO_AGGREGATE_CARSO:
+        return CARSO_LOSS_CARSO_MARGIN;
+    default:
+        return CARSO_LOSS_MARGIN;
     }
 }
 

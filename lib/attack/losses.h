@@ -9,6 +9,9 @@
 /* Classes that the loss needs, or 0 where any two will do. */
 int cso_loss_least_classes(carso_loss loss, bool targeted);
 
+/* The margin of what the loss aggregates the draws to. */
+carso_loss cso_loss_margin(carso_loss loss);
+
 /* user of cso_loss_function. Arrays are indexed by image of the call. */
 typedef struct cso_loss_request {
     carso_loss loss;

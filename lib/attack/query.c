@@ -129,7 +129,8 @@ static void add_evaluation(cso_mean_query *work, int64_t packed, bool with_gradi
 static void diagnose(cso_mean_query *work, int64_t i, bool with_gradient)
 {
     const size_t size = (size_t)work->objective->image_size;
-    cso_diagnosis_add_loss(&work->diagnosis, work->step, !work->bad[i], work->loss[i], work->wrong[i]);
+    if (!work->only_gradients || work->bad[i])
+        cso_diagnosis_add_loss(&work->diagnosis, work->step, !work->bad[i], work->loss[i], work->wrong[i]);
     if (with_gradient && !work->bad[i])
         cso_diagnosis_add_gradient(&work->diagnosis, i, work->step, work->gradient + (size_t)i * size,
                                    work->sum_exponent[i], work->eot, size);

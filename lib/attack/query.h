@@ -66,7 +66,8 @@ typedef struct cso_mean_query {
     uint32_t next_draw;
     bool fixed; /* evaluations use the draws from fixed_draw on, all of them the same */
     uint32_t fixed_draw;
-    int64_t step; /* that evaluations are counted for */
+    int64_t step; /* that evaluations are counted for; < 0: none */
+    bool only_gradients; /* losses of finite evaluations are not counted */
     /* Out, per image of the batch; not touched for those that are done. */
     double *loss;
     double *gradient; /* [count][size], times a power of two and eot */

@@ -127,13 +127,13 @@ static carso_status note_first_loss(cso_search_run *run, double *first_loss, dou
     return status;
 }
 
-static void merge(const cso_search_run *run, const uint8_t *broken_before, double *kept_loss, float *adversarial)
+static void merge(const cso_search_run *run, bool keeps_latest, const uint8_t *broken_before, double *kept_loss, float *adversarial)
 {
     for (int64_t i = 0; i < run->count; i++) {
         if (broken_before[i])
             continue;
         const double loss = run->best_loss[i];
-        const bool better = isfinite(loss) && (!isfinite(kept_loss[i]) || loss > kept_loss[i]);
+        const bool better = isfinite(loss) && (keeps_latest || !isfinite(kept_loss[i]) || loss > kept_loss[i]);
         if (!run->broken[i] && !better)
             continue;
         kept_loss[i] = loss;
@@ -181,6 +181,8 @@ static void fill_report(const cso_search_run *run, const double *first_loss, con
             report->last_loss[i] = kept_loss[i];
         if (report->non_finite)
             report->non_finite[i] = run->non_finite[i];
+        if (report->distance && run->distance)
+            report->distance[i] = run->distance[i];
     }
 }
 
@@ -233,7 +235,7 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
         for (int64_t i = 0; i < count && status != CARSO_OK && !judges_itself(&run); i++)
             run.best_loss[i] = NAN; /* not judged, and not to be compared with what was */
         if (cso_keeps_points(status))
-            merge(&run, broken_before, kept_loss, adversarial);
+            merge(&run, method->keeps_latest && !search->judge, broken_before, kept_loss, adversarial);
     }
     if (report && cso_keeps_points(status))
         fill_report(&run, first_loss, kept_loss, report);

@@ -8,6 +8,7 @@
 typedef struct cso_search {
     int iterations;              /* steps or queries of a run */
     int channels, height, width; /* Square */
+    int classes;                 /* FAB */
     int restarts, eot;
     bool early_stop; /* leaves an image alone once it is wrong in all eot evaluations, and keeps that point */
     bool random_start;
@@ -47,7 +48,8 @@ typedef struct cso_search_run {
     uint8_t *non_finite; /* at any time */
     uint8_t *broken;     /* early_stop: it ended there, maybe at the image itself */
     int iteration; /* set by the method: what progress says, and evaluations are counted for */
-    void *own; /* of the method */
+    double *distance; /* FAB: of the nearest misclassified point, over all runs; else NULL */
+    void *own;        /* of the method */
 } cso_search_run;
 
 typedef struct cso_search_method {
@@ -56,6 +58,7 @@ typedef struct cso_search_method {
     /* From current = best = the originals. */
     carso_status (*run)(cso_search_run *run);
     bool wants_gradient;
+    bool keeps_latest; /* a run sets best_loss where its best replaces that of earlier ones, whatever the loss */
 } cso_search_method;
 
 /*

@@ -305,7 +305,8 @@ class Pictures(TrainedTest):
     def test_attack_raises_the_loss(self):
         for extra in (["-m", "fgsm"], ["--steps", "3"], ["--steps", "3", "-l", "margin", "-R", "2"],
                       ["-m", "apgd", "--steps", "5", "-l", "dlr"], ["-m", "apgd-targeted", "--steps", "3", "--target-classes", "2"],
-                      ["-m", "square", "--queries", "100"], ["--steps", "3", "--norm", "l2", "--momentum", "0.5"]):
+                      ["-m", "square", "--queries", "100"], ["-m", "fab", "--steps", "10", "-e", "0.9"],
+                      ["-m", "fab-targeted", "--steps", "3", "--norm", "l2", "-e", "9", "--target-classes", "2"], ["--steps", "3", "--norm", "l2", "--momentum", "0.5"]):
             report = self.run_json("attack", self.classifier, self.data, "-e", "0.1", "-n", "8", *extra)
             self.assertGreater(report["attack"]["last_loss"], report["attack"]["first_loss"])
             self.assertNotIn("defence_clean", report)

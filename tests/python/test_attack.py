@@ -124,7 +124,7 @@ class Attacks(unittest.TestCase):
 
     def test_methods_norms_and_targets(self):
         clean = self.images / 255.0
-        for method in ("pgd", "apgd", "apgd_targeted", "square"):
+        for method in ("pgd", "apgd", "apgd_targeted", "square", "fab", "fab_targeted"):
             for norm in carso.Norm:
                 with self.subTest(method=method, norm=norm):
                     result = self.model.attack(
@@ -144,6 +144,14 @@ class Attacks(unittest.TestCase):
             self.model.attack(self.images, [0, 1, 2], targets=[0, 2, 3])
         with self.assertRaises(ValueError):
             self.model.attack(self.images, [0, 1, 2], targets=[1, 2])
+
+    def test_say_how_far_the_nearest_boundary_is(self):
+        right = self.model.predict(self.images).labels
+        result = self.model.attack(self.images, right, method="fab", epsilon=1, steps=10)
+        change = numpy.abs(result.images - self.images / numpy.float32(255)).reshape(3, -1).max(axis=1)
+        self.assertTrue(numpy.allclose(result.distance, change, atol=1e-7))
+        self.assertTrue((self.model.predict(result.images).labels != right).all())
+        self.assertIsNone(self.model.attack(self.images, right, steps=1).distance)
 
     def test_report_progress(self):
         calls = []
@@ -182,7 +190,7 @@ class Attacks(unittest.TestCase):
                 slope[:, :, 3] = 1 / len(batch.logits)
             return batch.logits[:, :, 3].mean(axis=0), slope
 
-        for method in carso.AttackMethod:
+        for method in ("fgsm", "pgd", "apgd", "apgd_targeted", "square"):
             with self.subTest(method=method):
                 result = self.model.attack(
                     self.images, [0, 1, 2], method=method, loss_function=third, steps=4, queries=20, epsilon=0.1

@@ -9,7 +9,7 @@
 #include "attack/losses.h"
 #include "counting_allocator.h"
 
-#define LOSSES 9
+#define LOSSES 10
 
 enum { DRAWS = 3, COUNT = 2, CLASSES = 4, ALL = DRAWS * COUNT * CLASSES };
 
@@ -86,7 +86,8 @@ START_TEST(values_by_hand)
                                      1, /* the label is third: DLR is 1 whatever the logits */
                                      2,
                                      1,
-                                     1};
+                                     1,
+                                     2};
     for (int loss = 0; loss < LOSSES; loss++) {
         cso_loss_request request = {.loss = (carso_loss)loss, .labels = &label, .context = context};
         double value;
@@ -109,6 +110,36 @@ START_TEST(draws_are_averaged_where_the_loss_says)
         ck_assert_int_eq(cso_loss_function(&request, 0, 1, 2, 2, logits, &value, NULL), CARSO_OK);
         ck_assert_double_eq_tol(value, expected[loss], 1e-14);
     }
+}
+END_TEST
+
+/* Where logits are 700 apart its slope is whole. */
+START_TEST(carso_margin_by_hand)
+{
+    const int32_t label = 0, target = 0, other = 1;
+    const double logits[] = {3, 1, /**/ -2, 2}, far[] = {700, 0, /**/ -700, 0};
+    double value, gradient[4];
+    cso_loss_request request = {.loss = CARSO_LOSS_CARSO_MARGIN, .labels = &label, .context = context};
+    const double sums[] = {exp(3) + exp(-2), exp(1) + exp(2)};
+    ck_assert_int_eq(cso_loss_function(&request, 0, 1, 2, 2, logits, &value, gradient), CARSO_OK);
+    ck_assert_double_eq_tol(value, log(sums[1] / sums[0]), 1e-14);
+    ck_assert_double_eq_tol(gradient[1], exp(1) / sums[1], 1e-14);
+    ck_assert_double_eq_tol(gradient[2], -exp(-2) / sums[0], 1e-14);
+    request.labels = &other;
+    request.targets = &target;
+    ck_assert_int_eq(cso_loss_function(&request, 0, 1, 2, 2, far, &value, gradient), CARSO_OK);
+    ck_assert_double_eq_tol(value, 700 - log(2), 1e-12);
+    ck_assert_double_eq_tol(gradient[0], 1, 1e-14);
+    ck_assert_double_eq_tol(gradient[1], -0.5, 1e-14);
+    for (int loss = 0; loss < LOSSES; loss++) {
+        const carso_loss margin = cso_loss_margin((carso_loss)loss);
+        ck_assert(margin == CARSO_LOSS_MARGIN || margin == CARSO_LOSS_PROBABILITY_MARGIN ||
+                  margin == CARSO_LOSS_CARSO_MARGIN);
+        ck_assert_int_eq(cso_loss_margin(margin), margin);
+    }
+    ck_assert_int_eq(cso_loss_margin(CARSO_LOSS_LOG_ODDS), CARSO_LOSS_CARSO_MARGIN);
+    ck_assert_int_eq(cso_loss_margin(CARSO_LOSS_PROBABILITY_DLR), CARSO_LOSS_PROBABILITY_MARGIN);
+    ck_assert_int_eq(cso_loss_margin(CARSO_LOSS_CROSS_ENTROPY), CARSO_LOSS_MARGIN);
 }
 END_TEST
 
@@ -213,7 +244,7 @@ START_TEST(wrong_is_of_the_loss_s_aggregation)
     const double lopsided[] = {9, 0, 0, /**/ 0, 6, 0, /**/ 0, 6, 0};
     const int32_t label = 1, target = 0;
     /* mean logits: class 1 in both; mean probabilities: 0, then 1; sums of exp: 1, then 0 */
-    static const uint8_t expected[2][LOSSES] = {{0, 0, 1, 0, 0, 0, 1, 1, 0}, {0, 0, 0, 1, 1, 0, 0, 0, 1}};
+    static const uint8_t expected[2][LOSSES] = {{0, 0, 1, 0, 0, 0, 1, 1, 0, 0}, {0, 0, 0, 1, 1, 0, 0, 0, 1, 1}};
     for (int loss = 0; loss < LOSSES; loss++)
         for (int which = 0; which < 2; which++) {
             uint8_t judged = 7;
@@ -319,6 +350,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, gradients_are_the_derivatives, 0, 2 * LOSSES);
     tcase_add_test(tests, values_by_hand);
+    tcase_add_test(tests, carso_margin_by_hand);
     tcase_add_test(tests, draws_are_averaged_where_the_loss_says);
     tcase_add_loop_test(tests, finite_for_logits_up_to_700, 0, LOSSES);
     tcase_add_loop_test(tests, dlr_by_hand, 0, 3);

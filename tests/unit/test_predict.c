@@ -355,9 +355,9 @@ START_TEST(bad_gradient_arguments)
     check_message("labels is NULL", "carso_gradient");
     ck_assert_int_eq(carso_gradient(model, &images, labels, &how, NULL, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);
     check_message("out_gradient is NULL", "carso_gradient");
-    how.loss = 9;
+    how.loss = 10;
     ck_assert_int_eq(carso_gradient(model, &images, labels, &how, gradient, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);
-    check_message("loss is 9", "0 to 8");
+    check_message("loss is 10", "0 to 9");
     how.loss = 0;
     how.objective = -1;
     ck_assert_int_eq(carso_gradient(model, &images, labels, &how, gradient, NULL, NULL), CARSO_ERROR_INVALID_ARGUMENT);

@@ -90,6 +90,7 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_attack_result_tiny_gradient": (c_void_p, [c_void_p]),
     "carso_attack_result_non_finite_losses": (c_void_p, [c_void_p]),
     "carso_attack_result_non_finite_gradients": (c_void_p, [c_void_p]),
+    "carso_attack_result_distance": (c_void_p, [c_void_p]),
     "carso_attack_result_step_count": (c_uint64, [c_void_p]),
     "carso_attack_result_get_step": (c_int, [c_void_p, c_uint64, POINTER(structs.AttackStep)]),
     # train.h

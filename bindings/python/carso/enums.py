@@ -95,6 +95,7 @@ class Loss(IntEnum):
     PROBABILITY_MARGIN = 6
     PROBABILITY_DLR = 7
     CARSO_DLR = 8
+    CARSO_MARGIN = 9
 
 
 class AttackMethod(IntEnum):
@@ -105,6 +106,8 @@ class AttackMethod(IntEnum):
     APGD = 2
     APGD_TARGETED = 3
     SQUARE = 4
+    FAB = 5
+    FAB_TARGETED = 6
 
 
 class Norm(IntEnum):

@@ -100,6 +100,8 @@ class AttackResult:
     #: uint32 (N,): evaluations with a loss, or a gradient, that was not finite
     non_finite_losses: numpy.ndarray
     non_finite_gradients: numpy.ndarray
+    #: float64 (N,): FAB's norms of the smallest change that misclassifies, inf where none was found; None of others
+    distance: Optional[numpy.ndarray]
     steps: List[AttackStep]
 
 
@@ -148,5 +150,6 @@ def attack_result_of(address: int, described: Description, shape: Shape) -> Atta
         tiny_gradient=array("tiny_gradient", numpy.float64, count),
         non_finite_losses=array("non_finite_losses", numpy.uint32, count),
         non_finite_gradients=array("non_finite_gradients", numpy.uint32, count),
+        distance=view(library.carso_attack_result_distance(address), numpy.float64, (count,), handle),
         steps=[_attack_step(address, index) for index in range(library.carso_attack_result_step_count(address))],
     )
