@@ -6,8 +6,10 @@
 #include "options.h"
 
 extern const command command_demo;
+extern const command command_evaluate;
 extern const command command_import;
 extern const command command_info;
+extern const command command_merge;
 extern const command command_new;
 extern const command command_predict;
 extern const command command_purify;

@@ -12,6 +12,7 @@
 
 static const command *const commands[] = {
     &command_demo,   &command_info,   &command_predict,          &command_purify,  &command_attack,
+    &command_evaluate, &command_merge,
     &command_new,    &command_import, &command_train_classifier, &command_train,   &command_verify,
     &command_bench,  NULL};
 

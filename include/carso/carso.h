@@ -6,6 +6,7 @@
 #include "carso/attack.h"
 #include "carso/context.h"
 #include "carso/data.h"
+#include "carso/evaluate.h"
 #include "carso/image.h"
 #include "carso/model.h"
 #include "carso/predict.h"

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "api/attack.h"
 #include "api/attack_options.h"
 #include "api/attack_result.h"
 #include "attack/apgd.h"
@@ -283,8 +284,9 @@ done:
     return status;
 }
 
-carso_status carso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,
-                          const carso_attack_options *given, carso_attack_result **out_result)
+carso_status cso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,
+                        const carso_attack_options *given, const uint64_t *image_index,
+                        carso_attack_result **out_result)
 {
     if (out_result)
         *out_result = NULL;
@@ -308,6 +310,8 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
         status = cso_image_batch_check_labels(&batch, labels, "carso_attack");
     if (status == CARSO_OK)
         status = cso_image_batch_check_targets(&batch, labels, options.targets, "carso_attack");
+    for (int64_t i = 0; status == CARSO_OK && image_index && i < batch.count; i++)
+        batch.image_index[i] = image_index[i];
     if (status == CARSO_OK)
         status = cso_attack_result_allocate(&batch, cso_attack_evaluated_steps(&options), cso_attack_is_fab(&options),
                                             &result);
@@ -322,4 +326,10 @@ carso_status carso_attack(const carso_model *model, const carso_images *images, 
     }
     *out_result = result;
     return status;
+}
+
+carso_status carso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,
+                          const carso_attack_options *options, carso_attack_result **out_result)
+{
+    return cso_attack(model, images, labels, options, NULL, out_result);
 }

@@ -20,7 +20,11 @@ typedef enum cso_purpose {
     CSO_PURPOSE_TRAINING_ATTACK = 7,
     CSO_PURPOSE_TRAINING_ASSIGNMENT = 8,
     CSO_PURPOSE_ATTACK_LATENT = 9, /* z of a draw that an attack consumes: never one that scoring uses */
-    CSO_PURPOSE_ATTACK_SEARCH = 10 /* what a random search proposes */
+    CSO_PURPOSE_ATTACK_SEARCH = 10, /* what a random search proposes */
+    CSO_PURPOSE_SCORING = 20,       /* latents: an evaluation's figures */
+    CSO_PURPOSE_SELECTION = 21,     /* latents: which of its points an evaluation keeps */
+    CSO_PURPOSE_GRADIENT_CHECK = 22,
+    CSO_PURPOSE_ATTACK_SEED = 23 /* of each attack of an evaluation */
 } cso_purpose;
 
 typedef struct cso_random {

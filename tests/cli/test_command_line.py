@@ -8,9 +8,9 @@ import unittest
 from program import PROGRAM, ProgramTest
 
 ARGUMENTS = {"demo": 0, "info": 1, "predict": 2, "purify": 2, "attack": 2, "train-classifier": 1, "train": 2, "bench": 0, "new": 0, "import": 2,
-             "verify": 2}
+             "verify": 2, "evaluate": 2, "merge": 1}
 SPARE = {"demo": 0, "info": 1, "predict": None, "purify": None, "attack": 2, "train-classifier": 1, "train": 2, "bench": 1, "new": 0, "import": None,
-         "verify": 2}
+         "verify": 2, "evaluate": 2, "merge": None}
 
 # Of each option that takes a number: the nearest values that are out of range, below and above.
 COMMON = {"--seed": ("-1", "9300000000000000000"), "--threads": ("-1", "1025"), "--memory-limit": ("0", "16777217")}
@@ -30,6 +30,9 @@ NUMBERS = {
                "--restarts": ("0", "100001"), "--draws": ("0", "65537"), "--eot": ("0", "100001"), "--repeats": ("0", "100001")},
     "bench": {**COMMON, "--batch": ("0", "65537"), "--draws": ("0", "65537"), "--train-batch": ("3", "65537"),
               "--repeats": ("0", "10001")},
+    "evaluate": {**COMMON, **SAMPLES, "--draws": ("-1", "65537"), "--repeats": ("-1", "1001"), "--batch": ("0", "65537"),
+                 "--save-minutes": ("-0.1", "1000001")},
+    "merge": COMMON,
     "import": COMMON,
     "verify": {**COMMON, "--tolerance": ("-0.1", "1000001")},
     "new": {**COMMON, "--depth": ("9", "10001"), "--width": ("-1", "1025"), "--channels": ("0", "4"),
@@ -49,7 +52,8 @@ NUMBERS = {
               "--free-bits": ("-1", "1000001"), "--lookahead-steps": ("0", "1000001"), "--lookahead-rate": ("-0.1", "1.1")},
 }
 NOT_NUMBERS = {"--backend", "--split", "--output", "--folder", "--checkpoint", "--model", "--images", "--method", "--objective",
-               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation", "--norm", "--list"}
+               "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation", "--norm", "--list", "--protocol", "--epsilon",
+               "--shard"}
 OPTION = re.compile(r"^  (?:-(\w), |    )--([\w-]+)( \S+)?$", re.MULTILINE)
 
 

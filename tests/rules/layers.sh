@@ -17,17 +17,19 @@ forbid()
     fi
 }
 
-forbid "src examples include bindings" '(base|graph|model|attack|train|data|api|lib|backends)/' 'outside of the library only include/carso may be used'
+forbid "src examples include bindings" '(base|graph|model|attack|train|data|api|evaluate|lib|backends)/' 'outside of the library only include/carso may be used'
 forbid "lib include src examples" '(oneapi|dnnl|cblas|openblas|cuda|cudnn|omp\.h)' 'a vendor header outside of backends/'
 forbid "include" '(jansson|zlib|png|jpeglib)' 'a third-party header in the public interface'
 forbid "backends/reference" 'backends/(onednn|cudnn)' 'a backend that uses another'
 forbid "backends/onednn" 'backends/(reference|cudnn)' 'a backend that uses another'
-forbid "backends" '(graph|model|attack|train|data|api)/' 'a backend that uses what lies above it'
-forbid "lib/base" '(graph|model|attack|train|data|api)/' 'lib/base uses what lies above it'
-forbid "lib/graph" '(model|attack|train|data|api)/' 'lib/graph uses what lies above it'
-forbid "lib/model" '(attack|train|data|api)/' 'lib/model uses what lies above it'
-forbid "lib/data" '(graph|model|attack|train)/' 'lib/data uses what lies beside it'
-forbid "lib/attack" '(train|data)/' 'lib/attack uses what lies above it'
+forbid "backends" '(graph|model|attack|train|data|api|evaluate)/' 'a backend that uses what lies above it'
+forbid "lib/base" '(graph|model|attack|train|data|api|evaluate)/' 'lib/base uses what lies above it'
+forbid "lib/graph" '(model|attack|train|data|api|evaluate)/' 'lib/graph uses what lies above it'
+forbid "lib/model" '(attack|train|data|api|evaluate)/' 'lib/model uses what lies above it'
+forbid "lib/data" '(graph|model|attack|train|evaluate)/' 'lib/data uses what lies beside it'
+forbid "lib/attack" '(train|data|evaluate)/' 'lib/attack uses what lies above it'
+forbid "lib/api lib/train" 'evaluate/' 'lib/evaluate stands above all else'
+forbid "lib/evaluate" '(train|data)/' 'lib/evaluate uses what lies beside it'
 forbid "lib" 'backends/(reference|onednn|cudnn)' 'lib knows no backend'
 
 # Nothing in the library prints, ends the process or asserts.

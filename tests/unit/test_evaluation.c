@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "evaluation_toy.h"
+#include "scratch_folder.h"
+
+static void set_up(void)
+{
+    toy_open();
+    scratch_create();
+}
+
+static void tear_down(void)
+{
+    scratch_remove();
+    toy_close();
+}
+
+static void check_same(carso_evaluation *a, carso_evaluation *b)
+{
+    char *const first = toy_timeless(a), *const second = toy_timeless(b);
+    size_t same = 0;
+    while (first[same] && first[same] == second[same])
+        same++;
+    ck_assert_msg(first[same] == second[same], "%.80s\n%.80s", first + (same < 40 ? 0 : same - 40), second + (same < 40 ? 0 : same - 40));
+    free(first);
+    free(second);
+    ck_assert_uint_eq(a->columns.count, b->columns.count);
+    ck_assert_int_eq(a->columns.rows, b->columns.rows);
+    for (size_t i = 0; i < a->columns.count; i++)
+        ck_assert_msg(memcmp(a->columns.column[i].data, b->columns.column[i].data, a->columns.column[i].size * (size_t)a->columns.rows) == 0, "%s",
+                      a->columns.column[i].name);
+}
+
+static double accuracy(const json_t *cell)
+{
+    return json_real_value(json_object_get(json_object_get(cell, "score"), "accuracy"));
+}
+
+START_TEST(worst_point_of_each_image)
+{
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    ck_assert_uint_eq(carso_evaluation_count(evaluation), 0);
+    toy_run(evaluation);
+    ck_assert_uint_eq(carso_evaluation_count(evaluation), TOY_COUNT);
+    for (int c = 0; c < evaluation->protocol.cell_count; c++) {
+        const cso_cell *const planned = &evaluation->protocol.cell[c];
+        const cso_cell_columns *const cell = &evaluation->cell[c];
+        for (int i = 0; i < TOY_COUNT; i++) {
+            const float *const point = carso_evaluation_images(evaluation, c) + i * SMALL_IMAGE;
+            bool moved = false;
+            for (int k = 0; k < SMALL_IMAGE; k++) {
+                ck_assert(point[k] >= 0 && point[k] <= 1);
+                ck_assert(fabs((double)point[k] - (double)toy_pixels[i * SMALL_IMAGE + k]) <= planned->epsilon);
+                moved = moved || point[k] != toy_pixels[i * SMALL_IMAGE + k];
+            }
+            ck_assert_int_eq(moved, cell->best[i] >= 0);
+            /* The point kept is the worst of those that were tried, and nothing is tried on what is broken. */
+            int32_t least = evaluation->clean[planned->objective].selected[i];
+            for (int a = 0; a < planned->attack_count; a++) {
+                const int64_t entry = i * planned->attack_count + a;
+                ck_assert_int_eq(cell->state[entry], least == 0 || planned->epsilon <= 0 ? CSO_STATE_LEFT_OUT : CSO_STATE_ATTACKED);
+                if (cell->state[entry] == CSO_STATE_ATTACKED && cell->attack_selected[entry] < least)
+                    least = cell->attack_selected[entry];
+            }
+            ck_assert_int_eq(cell->selected[i], least);
+        }
+    }
+    /* The image labelled wrongly is broken from the beginning. */
+    ck_assert_int_eq(evaluation->cell[0].score.correct[4], 0);
+    ck_assert_int_eq(carso_evaluation_predictions(evaluation, -1)[4] == toy_labels[4], 0);
+    ck_assert_ptr_null(carso_evaluation_images(evaluation, evaluation->protocol.cell_count));
+    ck_assert_ptr_null(carso_evaluation_images(evaluation, -2));
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+START_TEST(epsilon_0_is_clean_accuracy)
+{
+    static const double zero = 0;
+    toy_options.epsilons = &zero;
+    toy_options.epsilon_count = 1;
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    toy_run(evaluation);
+    json_t *const result = toy_result(evaluation), *const clean = json_object_get(result, "clean");
+    const json_t *const cell = json_array_get(json_object_get(result, "cells"), 0);
+    const double expected = json_real_value(json_object_get(json_object_get(clean, "classifier"), "accuracy"));
+    ck_assert_double_eq(accuracy(cell), expected);
+    ck_assert_double_eq_tol(expected, 6.0 / 7, 1e-9);
+    ck_assert_mem_eq(carso_evaluation_images(evaluation, 0), toy_pixels, sizeof toy_pixels);
+    json_decref(result);
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+/* The defence too, whose predictions are random: those of the originals are made with the same draws. */
+START_TEST(epsilon_0_of_the_defence)
+{
+    toy_options.protocol = "{\"name\": \"d\", \"epsilons\": [0], \"sections\": [{\"name\": \"d\", \"objective\": \"defence\", \"attacks\": ["
+                           "{\"method\": \"pgd\"}]}]}";
+    toy_options.draws = 1;
+    toy_options.repeats = 20;
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    toy_run(evaluation);
+    ck_assert_mem_eq(evaluation->cell[0].score.correct, evaluation->clean[1].score.correct, TOY_COUNT * sizeof(int32_t));
+    /* With other draws than those that choose. */
+    const int64_t row[TOY_COUNT] = {0, 1, 2, 3, 4, 5, 6};
+    int32_t correct[TOY_COUNT];
+    double scoring[TOY_COUNT], selection[TOY_COUNT];
+    cso_unit_progress progress = {0};
+    cso_score_request request = {.objective = CARSO_OBJECTIVE_DEFENCE, .images = toy_pixels, .row = row, .count = TOY_COUNT,
+                                 .purpose = CSO_PURPOSE_SCORING, .correct = correct, .spread = scoring, .progress = &progress};
+    ck_assert_int_eq(cso_score(evaluation, &request), CARSO_OK);
+    request.purpose = CSO_PURPOSE_SELECTION;
+    request.spread = selection;
+    ck_assert_int_eq(cso_score(evaluation, &request), CARSO_OK);
+    for (int i = 0; i < TOY_COUNT; i++) {
+        ck_assert_double_eq(scoring[i], evaluation->clean[1].spread[i]);
+        ck_assert_double_ne(selection[i], scoring[i]);
+    }
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+START_TEST(scored_by_the_defence_as_predicted)
+{
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    toy_run(evaluation);
+    /* One prediction of the classifier is what carso_predict says of the 8-bit image. */
+    float rounded[SMALL_IMAGE];
+    carso_prediction *prediction;
+    const carso_images one = describe_images(rounded, 1);
+    for (int i = 0; i < TOY_COUNT; i++) {
+        ck_assert(cso_eight_bit(evaluation, 0.1, toy_pixels + i * SMALL_IMAGE, evaluation->cell[2].image + i * SMALL_IMAGE, rounded));
+        ck_assert_int_eq(carso_predict(toy_model, &one, NULL, &prediction), CARSO_OK);
+        ck_assert_int_eq(carso_prediction_labels(prediction)[0], evaluation->cell[2].eight_bit.majority[i]);
+        ck_assert_int_eq(carso_prediction_labels(prediction)[0] == toy_labels[i], evaluation->cell[2].eight_bit.correct[i]);
+        carso_prediction_destroy(prediction);
+    }
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+START_TEST(resumes_to_the_same_bits)
+{
+    carso_evaluation *const straight = toy_evaluation(toy_model);
+    toy_run(straight);
+    int32_t finished = 0;
+    for (int stop = 0; !finished; stop += 5) {
+        carso_evaluation *const first = toy_evaluation(toy_model), *const second = toy_evaluation(toy_model);
+        for (int i = 0; i < stop; i++)
+            ck_assert_int_eq(carso_evaluation_step(first, NULL, NULL, &finished), CARSO_OK);
+        ck_assert_int_eq(carso_evaluation_save(first, scratch_file("state")), CARSO_OK);
+        carso_evaluation_destroy(first);
+        ck_assert_int_eq(carso_evaluation_resume(second, scratch_file("state")), CARSO_OK);
+        toy_run(second);
+        check_same(straight, second);
+        carso_evaluation_destroy(second);
+    }
+    carso_evaluation_destroy(straight);
+}
+END_TEST
+
+START_TEST(a_result_of_nothing)
+{
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    json_t *const result = toy_result(evaluation);
+    ck_assert_int_eq(json_integer_value(json_object_get(result, "images")), 0);
+    ck_assert(json_is_false(json_object_get(result, "finished")));
+    ck_assert_uint_eq(json_array_size(json_object_get(result, "flags")), 0);
+    json_decref(result);
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+typedef struct watch {
+    int left;
+    uint64_t last, total;
+} watch;
+
+static int watch_progress(const carso_progress *progress, void *user)
+{
+    watch *const seen = user;
+    ck_assert_str_eq(progress->unit, "evaluations");
+    ck_assert_uint_le(progress->done, progress->total);
+    ck_assert(seen->total == 0 || seen->total == progress->total);
+    seen->total = progress->total;
+    seen->last = progress->done;
+    return seen->left-- == 0;
+}
+
+START_TEST(progress_and_cancellation)
+{
+    carso_evaluation *const straight = toy_evaluation(toy_model), *const cancelled = toy_evaluation(toy_model);
+    int32_t finished = 0;
+    toy_run(straight);
+    for (int patience = 0; !finished;) {
+        watch seen = {.left = patience};
+        const uint64_t before = cancelled->units_done;
+        const carso_status status = carso_evaluation_step(cancelled, watch_progress, &seen, &finished);
+        ck_assert(status == CARSO_OK || status == CARSO_CANCELLED);
+        ck_assert_uint_eq(cancelled->units_done, before + (status == CARSO_OK));
+        ck_assert_int_eq(status == CARSO_OK, seen.left >= 0);
+        ck_assert_uint_gt(seen.total, 0);
+        patience = status == CARSO_OK ? 0 : 2 * patience + 1;
+    }
+    check_same(straight, cancelled);
+    carso_evaluation_destroy(straight);
+    carso_evaluation_destroy(cancelled);
+}
+END_TEST
+
+static void run_shards(int shards, const char *const *path)
+{
+    toy_options.shards = shards;
+    for (toy_options.shard = 0; toy_options.shard < shards; toy_options.shard++) {
+        carso_evaluation *const part = toy_evaluation(toy_model);
+        toy_run(part);
+        ck_assert_int_eq(carso_evaluation_save(part, path[toy_options.shard]), CARSO_OK);
+        carso_evaluation_destroy(part);
+    }
+    toy_options.shard = 0;
+    toy_options.shards = 1;
+}
+
+START_TEST(shards_are_the_whole)
+{
+    char name[3][sizeof scratch_path + 8];
+    const char *path[3];
+    carso_evaluation *whole = NULL, *const straight = toy_evaluation(toy_model);
+    toy_run(straight);
+    for (int i = 0; i < 3; i++) {
+        snprintf(name[i], sizeof name[i], "%s/p%d", scratch_path, i);
+        path[i] = name[(i + 1) % 3];
+    }
+    run_shards(3, path);
+    ck_assert_int_eq(carso_evaluation_merge(toy_context, path, 2, &whole), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_null(whole);
+    toy_check_message("2 files of the 3 shards", "each is needed");
+    path[2] = path[0];
+    ck_assert_int_eq(carso_evaluation_merge(toy_context, path, 3, &whole), CARSO_ERROR_INVALID_ARGUMENT);
+    toy_check_message("are both of shard", "");
+    path[2] = name[0];
+    ck_assert_int_eq(carso_evaluation_merge(toy_context, path, 3, &whole), CARSO_OK);
+    check_same(straight, whole);
+    /* A merged one is as good as one that was run. */
+    ck_assert_int_eq(carso_evaluation_save(whole, scratch_file("whole")), CARSO_OK);
+    carso_evaluation *opened = NULL, *const resumed = toy_evaluation(toy_model);
+    ck_assert_int_eq(carso_evaluation_open(toy_context, scratch_file("whole"), &opened), CARSO_OK);
+    check_same(straight, opened);
+    int32_t finished = 0;
+    ck_assert_int_eq(carso_evaluation_step(opened, NULL, NULL, &finished), CARSO_OK);
+    ck_assert_int_eq(finished, 1);
+    ck_assert_int_eq(carso_evaluation_resume(resumed, scratch_file("whole")), CARSO_OK);
+    check_same(straight, resumed);
+    /* Of other seeds. */
+    toy_options.seed = 9;
+    carso_evaluation *const foreign = toy_evaluation(toy_model);
+    ck_assert_int_eq(carso_evaluation_resume(foreign, scratch_file("whole")), CARSO_ERROR_INVALID_ARGUMENT);
+    carso_evaluation_destroy(straight);
+    carso_evaluation_destroy(whole);
+    carso_evaluation_destroy(opened);
+    carso_evaluation_destroy(resumed);
+    carso_evaluation_destroy(foreign);
+}
+END_TEST
+
+static void refuse(const carso_model *model, const char *expected)
+{
+    int32_t finished;
+    carso_evaluation *const evaluation = toy_evaluation(model);
+    ck_assert_int_eq(carso_evaluation_resume(evaluation, scratch_file("state")), CARSO_ERROR_INVALID_ARGUMENT);
+    toy_check_message(scratch_file("state"), expected);
+    /* It can still be run. */
+    ck_assert_int_eq(carso_evaluation_step(evaluation, NULL, NULL, &finished), CARSO_OK);
+    ck_assert_uint_eq(evaluation->units_done, 1);
+    carso_evaluation_destroy(evaluation);
+}
+
+START_TEST(resumes_nothing_else)
+{
+    int32_t finished;
+    carso_evaluation *const first = toy_evaluation(toy_model);
+    ck_assert_int_eq(carso_evaluation_step(first, NULL, NULL, &finished), CARSO_OK);
+    ck_assert_int_eq(carso_evaluation_save(first, scratch_file("state")), CARSO_OK);
+    ck_assert_int_eq(carso_evaluation_resume(first, scratch_file("state")), CARSO_ERROR_INVALID_ARGUMENT);
+    toy_check_message("not new", "");
+    carso_evaluation_destroy(first);
+
+    carso_model *const other = small_model(toy_context);
+    scale_parameter(other->purifier->decoder, 0, 1.001f);
+    refuse(other, "of another model");
+    carso_model_destroy(other);
+    toy_pixels[5] += 1e-6f;
+    refuse(toy_model, "of other images or labels");
+    toy_pixels[5] -= 1e-6f;
+    toy_options.repeats = 4;
+    refuse(toy_model, "of another configuration");
+    toy_options.repeats = 0;
+    toy_options.batch = 3;
+    refuse(toy_model, "of another configuration");
+    toy_options.batch = 2;
+    toy_options.shards = 2;
+    refuse(toy_model, "of shard 0 of 1, not of 0 of 2");
+}
+END_TEST
+
+START_TEST(damaged_files)
+{
+    size_t size;
+    carso_evaluation *const first = toy_evaluation(toy_model), *opened = NULL;
+    toy_run(first);
+    ck_assert_int_eq(carso_evaluation_save(first, scratch_file("state")), CARSO_OK);
+    carso_evaluation_destroy(first);
+    unsigned char *const data = scratch_read("state", &size);
+    /* Anywhere in the text of the header, and here and there in the tensors. */
+    for (size_t i = 0; i < size; i += i < 20000 ? 97 : size / 40) {
+        data[i] ^= 4;
+        scratch_write("damaged", data, size);
+        ck_assert_int_ne(carso_evaluation_open(toy_context, scratch_file("damaged"), &opened), CARSO_OK);
+        ck_assert_ptr_null(opened);
+        data[i] ^= 4;
+    }
+    scratch_write("damaged", data, size / 2);
+    ck_assert_int_ne(carso_evaluation_open(toy_context, scratch_file("damaged"), &opened), CARSO_OK);
+    free(data);
+    ck_assert_int_eq(carso_model_save(toy_model, scratch_file("model")), CARSO_OK);
+    ck_assert_int_eq(carso_evaluation_open(toy_context, scratch_file("model"), &opened), CARSO_ERROR_BAD_FORMAT);
+    toy_check_message("is not the file of an evaluation", "");
+    ck_assert_int_eq(carso_evaluation_open(toy_context, scratch_file("nothing"), &opened), CARSO_ERROR_NOT_FOUND);
+}
+END_TEST
+
+static void create(carso_status expected, const char *a, const char *b)
+{
+    carso_evaluation *evaluation = NULL;
+    ck_assert_int_eq(carso_evaluation_create(toy_model, &toy_images, toy_labels, &toy_options, &evaluation), expected);
+    ck_assert_ptr_null(evaluation);
+    toy_check_message(a, b);
+}
+
+START_TEST(bad_options)
+{
+    static const double bad[] = {0.1, -1};
+    const carso_evaluation_options good = toy_options;
+    toy_options.epsilons = bad;
+    toy_options.epsilon_count = 2;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "epsilon 1 is -1", "");
+    toy_options.epsilon_count = 0;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "0 epsilons", "");
+    toy_options = good;
+    toy_options.batch = 0;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "batch is 0", "");
+    toy_options = good;
+    toy_options.shard = 1;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "shard is 1", "");
+    toy_options.shards = 9;
+    toy_options.shard = 4;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "shard 4 of 9 has no images", "4 of them");
+    toy_options = good;
+    toy_options.draws = 65536;
+    toy_options.repeats = 1000;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "1000 predictions of 65536 draws", "");
+    toy_options = good;
+    toy_options.norm = 2;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "norm is 2", "");
+    toy_options = good;
+    toy_options.protocol = NULL;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "protocol is NULL", "");
+    toy_options.protocol = "thorough";
+    create(CARSO_ERROR_BAD_FORMAT, "\"thorough\"", "quick, paper and adaptive");
+    toy_options = good;
+    toy_labels[3] = SMALL_CLASSES;
+    create(CARSO_ERROR_INVALID_ARGUMENT, "label 3 is 4", "");
+    toy_labels[3] = 0;
+    toy_pixels[SMALL_IMAGE] = 1.5f;
+    create(CARSO_ERROR_INVALID_IMAGE, "image 1", "1.5");
+    toy_pixels[SMALL_IMAGE] = NAN;
+    create(CARSO_ERROR_INVALID_IMAGE, "image 1", "");
+}
+END_TEST
+
+START_TEST(bad_descriptions)
+{
+    static const struct {
+        const char *text, *a, *b;
+    } bad[] = {
+        {"{", "line 1", ""},
+        {"{\"name\": 1, \"sections\": []}", "\"name\" is not", ""},
+        {"{\"name\": \"x\", \"sections\": []}", "nothing to attack", ""},
+        {"{\"name\": \"x\", \"colour\": 1, \"sections\": []}", "\"colour\"", ""},
+        {"{\"name\": \"x\", \"repeats\": 0, \"sections\": []}", "\"repeats\" is 0", ""},
+        {"{\"name\": \"x\", \"sections\": [{\"name\": \"s\"}]}", "section 1", "\"objective\" is missing"},
+        {"{\"name\": \"x\", \"sections\": [{\"name\": \"s\", \"objective\": \"all\"}]}", "section 1 (s)", "no objective \"all\""},
+        {"{\"name\": \"x\", \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": []}]}", "\"epsilons\" is missing", ""},
+        {"{\"name\": \"x\", \"epsilons\": [\"8/0\"], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": []}]}",
+         "\"epsilons\" is not a number", ""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": [\"all\"]}]}",
+         "section 1 (s), attack 1", "no ensemble \"all\""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": ["
+         "{\"method\": \"guess\"}]}]}",
+         "no method \"guess\"", ""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": ["
+         "{\"method\": \"pgd\", \"steps\": -1}]}]}",
+         "\"steps\" is -1", ""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": ["
+         "{\"method\": \"pgd\", \"objective\": \"defence\"}]}]}",
+         "attack on the defence", ""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": ["
+         "{\"method\": \"pgd\", \"random_start\": 1}]}]}",
+         "neither true nor false", ""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": ["
+         "{\"method\": \"noise\", \"steps\": 3}]}]}",
+         "noise takes no steps", ""},
+        {"{\"name\": \"x\", \"epsilons\": [1], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"curve\": [0.5], \"attacks\": []}]}",
+         "\"curve\"", "number of steps"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        toy_options.protocol = bad[i].text;
+        create(CARSO_ERROR_BAD_FORMAT, bad[i].a, bad[i].b);
+    }
+}
+END_TEST
+
+START_TEST(built_in_protocols)
+{
+    static const char *const names[] = {"quick", "paper", "adaptive"};
+    carso_model *const classifier = small_classifier(toy_context);
+    for (int i = 0; i < 3; i++) {
+        toy_options.protocol = names[i];
+        carso_evaluation *const whole = toy_evaluation(toy_model), *const part = toy_evaluation(classifier);
+        ck_assert_str_eq(whole->protocol.name, names[i]);
+        ck_assert_int_gt(whole->protocol.cell_count, part->protocol.cell_count);
+        ck_assert_uint_eq(json_array_size(whole->protocol.omitted), 0);
+        ck_assert_uint_gt(json_array_size(part->protocol.omitted), 0);
+        for (int c = 0; c < part->protocol.cell_count; c++)
+            ck_assert_int_eq(part->protocol.cell[c].objective, CARSO_OBJECTIVE_CLASSIFIER);
+        carso_evaluation_destroy(whole);
+        carso_evaluation_destroy(part);
+    }
+    carso_model_destroy(classifier);
+}
+END_TEST
+
+/* Wilson, 1927: 8 of 10, and limits; more predictions an image narrow it no further than they vary. */
+START_TEST(intervals)
+{
+    const double one[10] = {1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, half[10] = {.5, .5, .5, .5, .5, .5, .5, .5, .5, .5}, none[10] = {0};
+    double mean, low, high;
+    cso_interval(one, 10, 1, &mean, &low, &high);
+    ck_assert_double_eq_tol(mean, .8, 1e-12);
+    ck_assert_double_eq_tol(low, .4901625, 1e-6);
+    ck_assert_double_eq_tol(high, .9433178, 1e-6);
+    cso_interval(one, 10, 100, &mean, &low, &high);
+    ck_assert_double_eq_tol(low, .4901625, 1e-6);
+    cso_interval(none, 10, 100, &mean, &low, &high);
+    ck_assert_double_eq(low, 0);
+    ck_assert_double_eq_tol(high, .2775328, 1e-6);
+    cso_interval(half, 10, 100, &mean, &low, &high);
+    ck_assert_double_eq_tol(low, .2365931, 1e-6);
+    cso_interval(one, 0, 1, &mean, &low, &high);
+    ck_assert_double_eq(mean, 0);
+}
+END_TEST
+
+START_TEST(bounds)
+{
+    carso_evaluation ball = {.image_size = 2, .norm = CARSO_NORM_LINF};
+    const float centre[] = {100.0f / 255, 0.5f}, on[] = {108.0f / 255, 0.5f}, out[] = {0.3f, 1.00001f}, far[] = {0.5f, 0.4f};
+    float rounded[2];
+    ck_assert(cso_inside(&ball, 0.1, centre, centre));
+    ck_assert(!cso_inside(&ball, 0.02, centre, on));
+    ck_assert(!cso_inside(&ball, 5, centre, out));
+    const float nan_point[] = {NAN, 0.5f};
+    ck_assert(!cso_inside(&ball, 5, centre, nan_point));
+    /* Levels stay; 0.5 lies between two. */
+    ck_assert(cso_eight_bit(&ball, 8 / 255.0, centre, on, rounded));
+    ck_assert_double_eq((double)rounded[0], (double)on[0]);
+    ck_assert_double_eq_tol((double)rounded[1], 0.5, 0.002);
+    /* No level near 0.5 is within so little. */
+    ck_assert(!cso_eight_bit(&ball, 0.001, centre, centre, rounded));
+    ball.norm = CARSO_NORM_L2;
+    const double length = sqrt(0.1 * 0.1 + pow(0.5 - 100 / 255.0, 2));
+    ck_assert(cso_inside(&ball, length + 1e-6, centre, far));
+    ck_assert(!cso_inside(&ball, length - 1e-6, centre, far));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("evaluation");
+    TCase *tests = tcase_create("evaluation");
+    tcase_set_timeout(tests, 250);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, worst_point_of_each_image);
+    tcase_add_test(tests, epsilon_0_is_clean_accuracy);
+    tcase_add_test(tests, epsilon_0_of_the_defence);
+    tcase_add_test(tests, scored_by_the_defence_as_predicted);
+    tcase_add_test(tests, resumes_to_the_same_bits);
+    tcase_add_test(tests, a_result_of_nothing);
+    tcase_add_test(tests, progress_and_cancellation);
+    tcase_add_test(tests, shards_are_the_whole);
+    tcase_add_test(tests, resumes_nothing_else);
+    tcase_add_test(tests, damaged_files);
+    tcase_add_test(tests, bad_options);
+    tcase_add_test(tests, bad_descriptions);
+    tcase_add_test(tests, built_in_protocols);
+    tcase_add_test(tests, intervals);
+    tcase_add_test(tests, bounds);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
