@@ -44,6 +44,7 @@ PARAMETERS = {
     "uint64_t": ctypes.c_uint64,
     "double": ctypes.c_double,
     "carso_deviation_callback": _structs.DeviationCallback,
+    "carso_progress_callback": _structs.ProgressCallback,
 }
 
 
@@ -119,6 +120,7 @@ class TheInterfaceIsMirrored(unittest.TestCase):
             (_structs.PredictOptions, carso.Model.predict_robust),
             (_structs.GradientOptions, carso.Model.gradient),
             (_structs.AttackOptions, carso.Model.attack),
+            (_structs.EvaluationOptions, carso.Evaluation.create),
             (_structs.PurifierTrainingOptions, carso.Trainer.purifier),
             (_structs.ClassifierTrainingOptions, carso.Trainer.classifier),
             (_structs.ReadOptions, carso.Dataset.read),
@@ -126,7 +128,7 @@ class TheInterfaceIsMirrored(unittest.TestCase):
         ):
             code = getattr(call, "__func__", call).__code__
             arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            fields = {field[0] for field in kind._fields_} - {"struct_size", "reserved", "progress_user", "log_user", "loss_user"}
+            fields = {field[0] for field in kind._fields_} - {"struct_size", "reserved", "progress_user", "log_user", "loss_user", "epsilon_count"}
             self.assertEqual(fields - set(arguments), set(), call.__qualname__)
 
     def test_versions(self):

@@ -43,6 +43,7 @@ from .errors import (
     OutOfMemoryError,
     UnsupportedError,
 )
+from .evaluation import Evaluation, evaluate
 from .model import Deviation, Model, ModelInfo
 from .results import AttackResult, AttackStep, Gradient, Prediction
 from .training import Trainer, TrainReport
@@ -65,6 +66,7 @@ __all__ = [
     "DatasetInfo",
     "Deviation",
     "Error",
+    "Evaluation",
     "Gradient",
     "InputOutputError",
     "InternalError",
@@ -95,6 +97,7 @@ __all__ = [
     "backends",
     "convert",
     "convert_checkpoint",
+    "evaluate",
     "read_image",
     "status_text",
     "version",

@@ -236,6 +236,27 @@ class AttackStep(SizedStructure):
     ]
 
 
+class EvaluationOptions(SizedStructure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("protocol", c_char_p),
+        ("epsilons", c_void_p),
+        ("epsilon_count", c_uint64),
+        ("norm", c_int32),
+        ("draws", c_int32),
+        ("repeats", c_int32),
+        ("aggregation", c_int32),
+        ("batch", c_int32),
+        ("shard", c_int32),
+        ("shards", c_int32),
+        ("reserved", c_int32),
+        ("seed", c_uint64),
+        ("first_image", c_uint64),
+        ("loss_function", LossCallback),
+        ("loss_user", c_void_p),
+    ]
+
+
 class DatasetInfo(SizedStructure):
     _fields_ = [
         ("struct_size", c_size_t),
