@@ -88,10 +88,10 @@ void manual_print(const command *const *commands, FILE *stream)
     fputs(".SH EXIT STATUS\n", stream);
     static const char *const statuses[] = {
         "0", "Success.",
-        "1", "Something failed; a message on standard error says what.",
+        "1", "Something failed, or an image has no prediction; a message on standard error says what.",
         "2", "The command line is wrong.",
         "3", "The work was done, but what was measured is not to be trusted: a logit, loss or gradient was not finite.",
-        "130", "Interrupted; training has saved a checkpoint first.", NULL};
+        "130", "Interrupted; training has saved a checkpoint first, predictions as JSON lines end with a whole line.", NULL};
     for (int i = 0; statuses[i]; i += 2) {
         fprintf(stream, ".TP\n.B %s\n%s\n", statuses[i], statuses[i + 1]);
     }
