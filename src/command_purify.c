@@ -6,6 +6,7 @@
 #include "grid.h"
 #include "progress.h"
 #include "scoring.h"
+#include "source.h"
 
 typedef struct purify_settings {
     common_settings common;
@@ -33,46 +34,145 @@ static void purify_defaults(void *settings)
     own->output = "purified.png";
 }
 
-static exit_status write_all(const purify_settings *own, const carso_model *model, const samples *held, uint64_t *written)
+/* Images of a data set that are purified and written a batch at a time. */
+typedef struct purification {
+    const purify_settings *own;
+    const carso_model *model;
+    const carso_dataset *dataset;
+    uint64_t first, count;
+    uint64_t done;    /* images */
+    uint64_t written; /* files */
+    progress_bar bar;
+} purification;
+
+static int note_progress(const carso_progress *progress, void *user)
 {
-    carso_context *context = carso_model_context(model);
-    carso_images images = samples_describe(held, held->pixels, 0, held->count);
+    purification *state = user;
+    progress_update(&state->bar, state->done + progress->done, state->count, "images");
+    return session_interrupted();
+}
+
+static carso_status write_batch(purification *state, const carso_images *images)
+{
+    const purify_settings *own = state->own;
+    carso_context *context = carso_model_context(state->model);
     carso_predict_options options;
     carso_prediction *purified = NULL;
-    progress_bar bar;
+    const size_t size = (size_t)images->width * (size_t)images->height * (images->order == CARSO_ORDER_GRAY ? 1 : 3);
     carso_predict_options_init(&options, sizeof options);
     options.draws = (int32_t)own->draws;
     options.seed = (uint64_t)own->common.seed;
-    options.first_image = held->first;
-    options.progress = progress_callback;
-    options.progress_user = &bar;
-    progress_start(&bar, "reconstructions", own->common.quiet);
-    carso_status status = carso_purify(model, &images, &options, &purified);
-    progress_finish(&bar);
-    if (status != CARSO_OK) {
-        return session_failure(context, status, "cannot purify");
-    }
-    const float *pixels = carso_prediction_reconstructions(purified);
-    for (uint64_t draw = 0; draw < (uint64_t)own->draws && status == CARSO_OK; draw++) {
-        for (uint64_t i = 0; i < held->count && status == CARSO_OK; i++) {
+    options.first_image = state->first + state->done;
+    options.progress = note_progress;
+    options.progress_user = state;
+    carso_status status = carso_purify(state->model, images, &options, &purified);
+    for (uint64_t i = 0; i < images->count && status == CARSO_OK; i++) {
+        for (uint64_t draw = 0; draw < (uint64_t)own->draws && status == CARSO_OK; draw++) {
             char path[4096];
-            carso_images one = samples_describe(held, pixels + draw * held->count * samples_image_size(held), i, 1);
-            snprintf(path, sizeof path, "%s/%llu-%llu.png", own->folder, (unsigned long long)(held->first + i),
+            carso_images one = *images;
+            one.count = 1;
+            one.type = CARSO_PIXEL_FLOAT32;
+            one.layout = CARSO_LAYOUT_CHW;
+            one.data = carso_prediction_reconstructions(purified) + (size_t)(draw * images->count + i) * size;
+            snprintf(path, sizeof path, "%s/%llu-%llu.png", own->folder, (unsigned long long)(options.first_image + i),
                      (unsigned long long)draw);
             status = carso_image_write_png(context, path, &one, 0);
-            *written += status == CARSO_OK;
+            state->written += status == CARSO_OK;
         }
     }
     carso_prediction_destroy(purified);
-    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot write into %s", own->folder);
+    return status;
+}
+
+static exit_status write_all(purification *state)
+{
+    carso_context *context = carso_model_context(state->model);
+    carso_dataset_info info = {.struct_size = sizeof info};
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    carso_reader_options options;
+    carso_reader *reader;
+    carso_images images;
+    carso_reader_options_init(&options, sizeof options);
+    options.first = state->first;
+    carso_status status = carso_reader_open(state->dataset, NULL, state->count, &options, &reader);
+    carso_dataset_get_info(state->dataset, &info);
+    carso_images_init(&images, sizeof images);
+    images.width = info.width;
+    images.height = info.height;
+    images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
+    progress_start(&state->bar, "reconstructions", state->own->common.quiet);
+    while (status == CARSO_OK && (status = carso_reader_next(reader, &batch)) == CARSO_OK && batch.count > 0) {
+        images.data = batch.pixels;
+        images.count = batch.count;
+        status = write_batch(state, &images);
+        state->done += batch.count;
+    }
+    progress_finish(&state->bar);
+    carso_reader_destroy(reader);
+    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot write into %s", state->own->folder);
+}
+
+/* The picture, and where asked the files. */
+static exit_status purify(purification *state)
+{
+    const purify_settings *own = state->own;
+    samples shown;
+    uint64_t rows = state->count < GRID_ROWS ? state->count : GRID_ROWS;
+    exit_status status = samples_from_dataset(carso_model_context(state->model), state->dataset, state->first, rows, &shown);
+    if (status == STATUS_OK && own->folder) {
+        status = write_all(state);
+    }
+    if (status == STATUS_OK) {
+        status = grid_write(state->model, &shown, NULL, 0, (int32_t)own->draws, (uint64_t)own->common.seed, own->output);
+    }
+    samples_release(&shown);
+    return status;
+}
+
+static exit_status report(const purification *state)
+{
+    const purify_settings *own = state->own;
+    if (own->common.json) {
+        return session_print_json(json_pack("{s:I, s:I, s:o, s:I}", "count", (json_int_t)state->count, "draws", (json_int_t)own->draws,
+                                            "picture", session_json_text(own->output), "files", (json_int_t)state->written));
+    }
+    printf("%s: %llu images, %lld reconstructions each\n", own->output, (unsigned long long)state->count, (long long)own->draws);
+    if (own->folder) {
+        printf("%s: %llu files\n", own->folder, (unsigned long long)state->written);
+    }
+    return STATUS_OK;
+}
+
+static exit_status purify_inputs(const purify_settings *own, carso_context *context, const carso_model *model, int inputs,
+                                 char **input)
+{
+    carso_model_info info = {.struct_size = sizeof info};
+    carso_dataset *dataset;
+    carso_model_get_info(model, &info);
+    if (!info.has_purifier) {
+        complain("the model has no purifier; 'carso train' makes one");
+        return STATUS_FAILURE;
+    }
+    exit_status status = source_open(context, &info, (carso_split)own->samples.split, inputs, (const char *const *)input, &dataset);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    /* Files that are named are meant, all of them. */
+    bool named = inputs > 1 || source_is_image(input[0]);
+    purification state = {.own = own, .model = model, .dataset = dataset, .first = named ? 0 : (uint64_t)own->samples.first};
+    state.count = source_count(dataset, input[0], state.first, named ? 0 : (uint64_t)own->samples.count);
+    status = state.count == 0 ? STATUS_FAILURE : purify(&state);
+    if (status == STATUS_OK) {
+        status = report(&state);
+    }
+    carso_dataset_destroy(dataset);
+    return status;
 }
 
 static exit_status purify_run(void *settings, int argument_count, char **arguments)
 {
     const purify_settings *own = settings;
     carso_model *model = NULL;
-    samples held = {0};
-    uint64_t written = 0;
     if (!session_can_write(own->output, false) || (own->folder && !session_can_write(own->folder, true))) {
         return STATUS_FAILURE;
     }
@@ -81,33 +181,8 @@ static exit_status purify_run(void *settings, int argument_count, char **argumen
         return STATUS_FAILURE;
     }
     carso_status loaded = carso_model_load(context, arguments[0], &model);
-    exit_status status = loaded == CARSO_OK
-                             ? samples_load(context, model, &own->samples, argument_count - 1, arguments + 1, &held)
-                             : session_failure(context, loaded, "cannot load %s", arguments[0]);
-    carso_model_info info = {.struct_size = sizeof info};
-    if (status == STATUS_OK) {
-        carso_model_get_info(model, &info);
-        if (!info.has_purifier) {
-            complain("%s has no purifier; 'carso train' makes one", arguments[0]);
-            status = STATUS_FAILURE;
-        }
-    }
-    if (status == STATUS_OK && own->folder) {
-        status = write_all(own, model, &held, &written);
-    }
-    if (status == STATUS_OK) {
-        status = grid_write(model, &held, NULL, 0, (int32_t)own->draws, (uint64_t)own->common.seed, own->output);
-    }
-    if (status == STATUS_OK && own->common.json) {
-        status = session_print_json(json_pack("{s:I, s:I, s:o, s:I}", "count", (json_int_t)held.count, "draws", (json_int_t)own->draws,
-                                              "picture", session_json_text(own->output), "files", (json_int_t)written));
-    } else if (status == STATUS_OK) {
-        printf("%s: %llu images, %lld reconstructions each\n", own->output, (unsigned long long)held.count, (long long)own->draws);
-        if (own->folder) {
-            printf("%s: %llu files\n", own->folder, (unsigned long long)written);
-        }
-    }
-    samples_release(&held);
+    exit_status status = loaded == CARSO_OK ? purify_inputs(own, context, model, argument_count - 1, arguments + 1)
+                                            : session_failure(context, loaded, "cannot load %s", arguments[0]);
     carso_model_destroy(model);
     carso_context_destroy(context);
     return status;
@@ -118,7 +193,7 @@ static const char *const purify_examples[] = {"carso purify model.safetensors sh
 
 const command command_purify = {
     .name = "purify",
-    .arguments = "MODEL IMAGE...|DATASET",
+    .arguments = "MODEL IMAGE...|FOLDER|DATASET",
     .summary = "draw clean reconstructions of images",
     .description = "Draws reconstructions of images by the purifier, which sees only the classifier's internal representation of them. Writes a "
                    "picture of the first ones and, where asked, all of them as files.",

@@ -283,6 +283,24 @@ class Pictures(TrainedTest):
         self.assertEqual(out, "p.png: 12 images, 9 reconstructions each\n")
         self.check_grid(self.path("p.png"), columns=1 + 6, rows=10)
 
+    def test_purify_more_than_a_batch(self):
+        os.mkdir(self.path("all"))
+        out, _ = self.run_program("purify", self.model, self.data, "--split", "train", "-n", "70", "--first", "3", "-N", "1", "-o", "p.png",
+                                  "-f", "all", "-t", "1")
+        self.assertEqual(out, "p.png: 70 images, 1 reconstructions each\nall: 70 files\n")
+        self.assertEqual(sorted(os.listdir(self.path("all"))), sorted(f"{i}-0.png" for i in range(3, 73)))
+        os.mkdir(self.path("one"))
+        self.run_program("purify", self.model, self.data, "--split", "train", "-n", "6", "--first", "67", "-N", "1", "-f", "one", "-t", "1")
+        self.assertEqual(contents(self.path("one", "72-0.png")), contents(self.path("all", "72-0.png")))
+        # A folder of files, and files by name, of which all are meant.
+        out, _ = self.run_program("purify", self.model, "all", "-n", "2", "-N", "1", "-o", "p.png")
+        self.assertEqual(out, "p.png: 2 images, 1 reconstructions each\n")
+        out, _ = self.run_program("purify", self.model, *(f"all/{i}-0.png" for i in range(3, 15)), "-N", "1", "-o", "p.png")
+        self.assertEqual(out, "p.png: 12 images, 1 reconstructions each\n")
+        with open(self.path("all", "3-0.png"), "w") as file:
+            file.write("no image")
+        self.refuse("purify", self.model, "all", "-N", "1", "-o", "p.png", "-n", "70", "-f", "one", says="all/3-0.png: neither")
+
     def test_purify_without_purifier(self):
         self.refuse("purify", self.classifier, self.data, "-o", "p.png", says="has no purifier")
         self.assertEqual(os.listdir(self.folder), [])
