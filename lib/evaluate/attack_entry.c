@@ -10,9 +10,10 @@
 
 /* "noise" is PGD of no steps. */
 static const char *const noise_name = "noise";
-const char *const cso_method_names[] = {"fgsm", "pgd", "apgd", "apgd-targeted", "square", NULL};
+const char *const cso_method_names[] = {"fgsm", "pgd", "apgd", "apgd-targeted", "square", "fab", "fab-targeted", NULL};
 const char *const cso_loss_names[] = {"cross-entropy", "margin", "probability-cross-entropy", "log-odds", "carso-cross-entropy",
-                                      "dlr", "probability-margin", "probability-dlr", "carso-dlr", "callback", NULL};
+                                      "dlr", "probability-margin", "probability-dlr", "carso-dlr", "carso-margin", "callback", NULL};
+enum { CALLBACK = sizeof cso_loss_names / sizeof cso_loss_names[0] - 2 }; /* behind those of carso_loss */
 const char *const cso_objective_names[] = {"classifier", "defence", NULL};
 const char *const cso_norm_names[] = {"linf", "l2", NULL};
 
@@ -119,7 +120,7 @@ carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, 
 {
     static const char *const known[] = {"name",     "method",   "objective",  "loss",    "steps",          "step_size", "random_start",
                                         "restarts", "momentum", "early_stop", "queries", "target_classes", "eot",       "draws",
-                                        "family",   NULL};
+                                        "family",   "fixed_draws", NULL};
     const char *name;
     int32_t victim = objective;
     *out = (cso_planned_attack){.family = CSO_FAMILY_WHITE_BOX};
@@ -147,6 +148,8 @@ carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, 
     if (status == CARSO_OK)
         status = read_flag(context, entry, "early_stop", where, &options->early_stop);
     if (status == CARSO_OK)
+        status = read_flag(context, entry, "fixed_draws", where, &options->fixed_draws);
+    if (status == CARSO_OK)
         status = read_integer(context, entry, "restarts", where, 1, &options->restarts);
     if (status == CARSO_OK)
         status = read_integer(context, entry, "queries", where, 1, &options->queries);
@@ -161,7 +164,7 @@ carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, 
     if (status != CARSO_OK)
         return status;
     options->objective = victim;
-    out->callback = options->loss > CARSO_LOSS_CARSO_DLR;
+    out->callback = options->loss == CALLBACK;
     options->loss = out->callback ? CARSO_LOSS_MARGIN : options->loss; /* its aggregation says what is misclassified */
     if (options->method == CARSO_ATTACK_SQUARE)
         out->family = CSO_FAMILY_QUERY;
@@ -189,8 +192,10 @@ void cso_attack_entry_finish(const carso_model *model, int draws, int norm, doub
                                                                     : 3 * (uint64_t)options->steps + 1;
     if (options->method != CARSO_ATTACK_FGSM)
         evaluations *= (uint64_t)options->restarts;
-    if (options->method == CARSO_ATTACK_APGD_TARGETED)
+    if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED)
         evaluations *= (uint64_t)(options->target_classes < others ? options->target_classes : others);
+    if (options->method == CARSO_ATTACK_FAB)
+        evaluations *= (uint64_t)others;
     attack->cost = evaluations * (defence ? (uint64_t)options->eot * ((uint64_t)options->draws + 1) : 1);
 }
 
@@ -200,7 +205,7 @@ json_t *cso_attack_entry_json(const cso_planned_attack *attack)
     const carso_attack_options *const options = &attack->options;
     json_t *const object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i}", "name", attack->name, "family", families[attack->family], "method",
                                      attack->family == CSO_FAMILY_NOISE ? noise_name : cso_method_names[options->method], "objective",
-                                     cso_objective_names[options->objective], "loss", cso_loss_names[attack->callback ? CARSO_LOSS_CARSO_DLR + 1 : options->loss], "restarts",
+                                     cso_objective_names[options->objective], "loss", cso_loss_names[attack->callback ? CALLBACK : options->loss], "restarts",
                                      (int)options->restarts);
     if (!object)
         return NULL;
@@ -213,15 +218,16 @@ json_t *cso_attack_entry_json(const cso_planned_attack *attack)
         failed |= json_object_set_new(object, "step_size", json_real(options->step_size));
         failed |= json_object_set_new(object, "momentum", json_real(options->momentum));
     }
-    if (options->method != CARSO_ATTACK_SQUARE && options->method != CARSO_ATTACK_FGSM)
+    if (options->method >= CARSO_ATTACK_PGD && options->method <= CARSO_ATTACK_APGD_TARGETED)
         failed |= json_object_set_new(object, "random_start", json_boolean(options->random_start));
-    if (options->method >= CARSO_ATTACK_APGD)
+    if (options->method >= CARSO_ATTACK_APGD && options->method <= CARSO_ATTACK_SQUARE)
         failed |= json_object_set_new(object, "early_stop", json_boolean(options->early_stop));
-    if (options->method == CARSO_ATTACK_APGD_TARGETED)
+    if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED)
         failed |= json_object_set_new(object, "target_classes", json_integer(options->target_classes));
     if (options->objective == CARSO_OBJECTIVE_DEFENCE) {
         failed |= json_object_set_new(object, "draws", json_integer(options->draws));
         failed |= json_object_set_new(object, "eot", json_integer(options->eot));
+        failed |= json_object_set_new(object, "fixed_draws", json_boolean(options->fixed_draws));
     }
     if (failed) {
         json_decref(object);

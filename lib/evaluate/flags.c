@@ -141,7 +141,9 @@ static void judge_attack(gathering *work, int c, int a)
         raise_flag(work, VANISHING_GRADIENT, c, a, wholly_zero / attacked, WHOLLY_ZERO_IMAGES);
     else if (zero / attacked > ZERO_SHARE)
         raise_flag(work, VANISHING_GRADIENT, c, a, zero / attacked, ZERO_SHARE);
-    if (flat / attacked > FLAT_IMAGES)
+    /* FAB keeps the image itself where its nearest point is too far: no loss has risen then, and none had to. */
+    const bool keeps = planned->attack[a].options.method >= CARSO_ATTACK_FAB;
+    if (!keeps && flat / attacked > FLAT_IMAGES)
         raise_flag(work, LOSS_DOES_NOT_RISE, c, a, flat / attacked, FLAT_IMAGES);
 }
 

@@ -12,6 +12,7 @@ typedef struct named_text {
 static const named_text ensembles[] = {
     {"standard", "[{'name': 'apgd-ce', 'method': 'apgd', 'loss': 'cross-entropy', 'steps': 100, 'early_stop': true},"
                  " {'name': 'apgd-t', 'method': 'apgd-targeted', 'loss': 'dlr', 'steps': 100, 'target_classes': 9, 'early_stop': true},"
+                 " {'name': 'fab-t', 'method': 'fab-targeted', 'loss': 'margin', 'steps': 100, 'target_classes': 9},"
                  " {'name': 'square', 'method': 'square', 'loss': 'margin', 'queries': 5000, 'early_stop': true}]"},
     {"rand", "[{'name': 'apgd-ce', 'method': 'apgd', 'loss': 'carso-cross-entropy', 'steps': 100, 'eot': 20},"
              " {'name': 'apgd-dlr', 'method': 'apgd', 'loss': 'carso-dlr', 'steps': 100, 'eot': 20}]"},
@@ -20,6 +21,7 @@ static const named_text ensembles[] = {
     {"adaptive",
      "[{'name': 'pgd-first', 'method': 'pgd', 'loss': 'margin', 'steps': 20, 'eot': 1},"
      " {'name': 'noise', 'method': 'noise', 'loss': 'margin', 'restarts': 10},"
+     " {'name': 'fixed-noise', 'method': 'apgd', 'loss': 'margin', 'steps': 100, 'eot': 2, 'fixed_draws': true},"
      " {'name': 'transfer', 'method': 'apgd', 'objective': 'classifier', 'loss': 'margin', 'steps': 100},"
      " {'name': 'apgd-margin', 'method': 'apgd', 'loss': 'margin', 'steps': 100, 'eot': 20},"
      " {'name': 'apgd-mean-ce', 'method': 'apgd', 'loss': 'cross-entropy', 'steps': 100, 'eot': 20},"

@@ -53,7 +53,7 @@ NUMBERS = {
 }
 NOT_NUMBERS = {"--backend", "--split", "--output", "--folder", "--checkpoint", "--model", "--images", "--method", "--objective",
                "--loss", "--aggregation", "--architecture", "--preset", "--mean", "--deviation", "--norm", "--list", "--protocol", "--epsilon",
-               "--shard"}
+               "--shard", "--report"}
 OPTION = re.compile(r"^  (?:-(\w), |    )--([\w-]+)( \S+)?$", re.MULTILINE)
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Evaluations: results, flags and exit statuses, killed and resumed, in shards and joined."""
+import base64
 import json
 import os
+import re
 import signal
 import time
 import unittest
@@ -87,6 +89,30 @@ class Evaluation(TrainedTest):
         self.assertIn("guard-above-chance (s): more than chance is left", out)
         self.assertIn("1 flag: the figures are not to be trusted", err)
         self.assertEqual(self.result("strict"), self.result("lax"))
+
+    def test_report_is_one_file(self):
+        """It asks for nothing from elsewhere, and shows names as they are."""
+        name = "a <b> & 'c'"
+        with open(self.path("toy.json"), "w") as file:
+            json.dump({**PROTOCOL, "name": name}, file)
+        out, _ = self.run_program(*self.evaluation("e", "--report", "e.html"), "-q")
+        self.assertIn("report: e.html", out)
+        page = open(self.path("e.html")).read()
+        self.assertTrue(page.startswith("<!DOCTYPE html>"))
+        self.assertIn("a &lt;b&gt; &amp; 'c'", page)
+        self.assertNotIn("<b> &", page)
+        self.assertIsNone(re.search(r"https?:|<script|<link|@import|url\(", page))
+        self.assertEqual(set(re.findall(r'src="(.{22})', page)), {"data:image/png;base64,"})
+        for words in ("prefers-color-scheme:dark", "@media print", "width=device-width", "Accuracy against epsilon", "Accuracy of each class",
+                      "Flags", "carso evaluate ", "--batch 5", self.result("e")["model_sha256"]):
+            self.assertIn(words, page)
+        image = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]*)', page)[1])
+        with open(self.path("first.png"), "wb") as file:
+            file.write(image)
+        self.run_program("predict", self.model, "first.png")
+        # The command it names is the one that was given, and the joined shards of it are the same page but for that and for times.
+        self.run_program("merge", "e.safetensors", "-o", "m", "--report", "m.html", "--model", self.model)
+        self.assertEqual(re.findall(r"<svg.*?</svg>", page, re.DOTALL), re.findall(r"<svg.*?</svg>", open(self.path("m.html")).read(), re.DOTALL))
 
     def test_classifier_alone(self):
         out, _ = self.run_program("evaluate", self.classifier, self.data, "-p", "toy.json", "-o", "e", "-q")

@@ -12,12 +12,14 @@ enum { TOY_COUNT = 7 };
 
 /* Every family of attack, both objectives, a guard and a curve; 7 images are four batches of 2. */
 static const char *const toy_protocol =
-    "{\"name\": \"toy\", \"epsilons\": [0, 0.05, 0.1], \"draws\": 2, \"repeats\": 3, \"sections\": ["
+    "{\"name\": \"toy\", \"epsilons\": [0, 0.1], \"draws\": 2, \"repeats\": 3, \"sections\": ["
     " {\"name\": \"c\", \"objective\": \"classifier\", \"attacks\": ["
     "  {\"name\": \"pgd\", \"method\": \"pgd\", \"loss\": \"margin\", \"steps\": 2},"
+    "  {\"name\": \"fab\", \"method\": \"fab-targeted\", \"loss\": \"margin\", \"steps\": 2, \"target_classes\": 2},"
     "  {\"name\": \"square\", \"method\": \"square\", \"loss\": \"margin\", \"queries\": 3}]},"
     " {\"name\": \"d\", \"objective\": \"defence\", \"epsilons\": [0.1], \"attacks\": ["
     "  {\"name\": \"apgd\", \"method\": \"apgd\", \"loss\": \"margin\", \"steps\": 2, \"eot\": 2},"
+    "  {\"name\": \"fixed\", \"method\": \"pgd\", \"loss\": \"margin\", \"steps\": 1, \"fixed_draws\": true},"
     "  {\"name\": \"noise\", \"method\": \"noise\", \"loss\": \"margin\"},"
     "  {\"name\": \"transfer\", \"method\": \"fgsm\", \"objective\": \"classifier\"}]},"
     " {\"name\": \"guard\", \"objective\": \"classifier\", \"epsilons\": [0.95], \"guard\": true, \"attacks\": ["

@@ -133,10 +133,10 @@ START_TEST(scored_by_the_defence_as_predicted)
     carso_prediction *prediction;
     const carso_images one = describe_images(rounded, 1);
     for (int i = 0; i < TOY_COUNT; i++) {
-        ck_assert(cso_eight_bit(evaluation, 0.1, toy_pixels + i * SMALL_IMAGE, evaluation->cell[2].image + i * SMALL_IMAGE, rounded));
+        ck_assert(cso_eight_bit(evaluation, 0.1, toy_pixels + i * SMALL_IMAGE, evaluation->cell[1].image + i * SMALL_IMAGE, rounded));
         ck_assert_int_eq(carso_predict(toy_model, &one, NULL, &prediction), CARSO_OK);
-        ck_assert_int_eq(carso_prediction_labels(prediction)[0], evaluation->cell[2].eight_bit.majority[i]);
-        ck_assert_int_eq(carso_prediction_labels(prediction)[0] == toy_labels[i], evaluation->cell[2].eight_bit.correct[i]);
+        ck_assert_int_eq(carso_prediction_labels(prediction)[0], evaluation->cell[1].eight_bit.majority[i]);
+        ck_assert_int_eq(carso_prediction_labels(prediction)[0] == toy_labels[i], evaluation->cell[1].eight_bit.correct[i]);
         carso_prediction_destroy(prediction);
     }
     carso_evaluation_destroy(evaluation);
@@ -147,8 +147,11 @@ START_TEST(resumes_to_the_same_bits)
 {
     carso_evaluation *const straight = toy_evaluation(toy_model);
     toy_run(straight);
+    static const int stops[] = {0, 1, 7, 20, 41, 79};
     int32_t finished = 0;
-    for (int stop = 0; !finished; stop += 5) {
+    ck_assert_uint_eq(cso_evaluation_units(straight), 80);
+    for (size_t place = 0; place < sizeof stops / sizeof stops[0]; place++) {
+        const int stop = stops[place];
         carso_evaluation *const first = toy_evaluation(toy_model), *const second = toy_evaluation(toy_model);
         for (int i = 0; i < stop; i++)
             ck_assert_int_eq(carso_evaluation_step(first, NULL, NULL, &finished), CARSO_OK);
@@ -444,6 +447,18 @@ START_TEST(built_in_protocols)
 }
 END_TEST
 
+/* Names in the order of the enumerations. */
+START_TEST(names_of_methods_and_losses)
+{
+    ck_assert_str_eq(cso_method_names[CARSO_ATTACK_FAB_TARGETED], "fab-targeted");
+    ck_assert_ptr_null(cso_method_names[CARSO_ATTACK_FAB_TARGETED + 1]);
+    ck_assert_str_eq(cso_loss_names[CARSO_LOSS_LOG_ODDS], "log-odds");
+    ck_assert_str_eq(cso_loss_names[CARSO_LOSS_CARSO_MARGIN], "carso-margin");
+    ck_assert_str_eq(cso_loss_names[CARSO_LOSS_CARSO_MARGIN + 1], "callback");
+    ck_assert_ptr_null(cso_loss_names[CARSO_LOSS_CARSO_MARGIN + 2]);
+}
+END_TEST
+
 /* Wilson, 1927: 8 of 10, and limits; more predictions an image narrow it no further than they vary. */
 START_TEST(intervals)
 {
@@ -507,6 +522,7 @@ int main(void)
     tcase_add_test(tests, bad_options);
     tcase_add_test(tests, bad_descriptions);
     tcase_add_test(tests, built_in_protocols);
+    tcase_add_test(tests, names_of_methods_and_losses);
     tcase_add_test(tests, intervals);
     tcase_add_test(tests, bounds);
     suite_add_tcase(suite, tests);
