@@ -74,14 +74,15 @@ typedef struct carso_attack_options {
     void *progress_user;
     int32_t norm; /**< carso_norm; LINF, which FGSM needs */
     /**
-     * APGD, SQUARE, FAB: 1 leaves an image alone once the loss's aggregation misclassifies it (or predicts its target, where
-     * targets are given) in each of the eot evaluations of a point, and keeps that point; 0. On the defence that is one
+     * APGD, SQUARE, FAB: 1 leaves an image alone once the loss's aggregation misclassifies it (or predicts its target,
+     * where targets are given) in each of the eot evaluations of a point, and keeps that point; 0. On the defence that is one
      * lucky set of draws, and a weaker attack.
      */
     int32_t early_stop;
     double momentum;        /**< PGD: >= 0, decay of the sum of normalised gradients (Dong et al. 2018); 0 */
     int32_t queries;        /**< SQUARE: 1 to 1000000; 5000 */
-    int32_t target_classes; /**< APGD_TARGETED, FAB_TARGETED: >= 1, at most as many as there are other classes are used; 9 */
+    /** APGD_TARGETED, FAB_TARGETED: >= 1, at most as many as there are other classes are used; 9 */
+    int32_t target_classes;
     /**
      * NULL: untargeted. Else [count] classes, none the label, that the loss is to favour: log P of the target, its
      * log-odds, target against label, or the targeted DLR, of four classes or more. Not with APGD_TARGETED,
@@ -113,8 +114,8 @@ CARSO_API void carso_attack_options_init(carso_attack_options *options, size_t s
 /**
  * Attacks a batch. labels [count] are the true ones.
  * NON_FINITE: a logit, loss or gradient was not finite; *out_result is then valid and its mask names the images.
- * CANCELLED, CALLBACK (the loss function failed): *out_result is valid and holds the last points whose loss is known; images not reached are the originals,
- * with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier, or too
+ * CANCELLED, CALLBACK (the loss function failed): *out_result is valid and holds the last points whose loss is known;
+ * images not reached are the originals, with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier, or too
  * few classes for DLR.
  * The latents are never those of predict_robust or carso_gradient with the same seed. Since 0.1.
  */

@@ -111,8 +111,8 @@ typedef enum carso_loss {
     /** DLR of the sums over draws of exp(logit): of what the paper's aggregation takes the softmax of. */
     CARSO_LOSS_CARSO_DLR = 8,
     /**
-     * Margin of the logarithms of the sums over draws of exp(logit): its sign is that of the paper's aggregation, and it
-     * does not saturate. With one draw, that of its logits.
+     * Margin of the logarithms of the sums over draws of exp(logit): its sign is that of the paper's aggregation, and
+     * it does not saturate. With one draw, that of its logits.
      */
     CARSO_LOSS_CARSO_MARGIN = 9
 } carso_loss;

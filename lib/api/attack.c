@@ -232,7 +232,8 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
     cso_model_objective settings = defended;
     if (transfer)
         settings.kind = CARSO_OBJECTIVE_CLASSIFIER;
-    const cso_objective objective = cso_model_objective_create(&settings), judge = cso_model_objective_create(&defended);
+    const cso_objective objective = cso_model_objective_create(&settings);
+    const cso_objective judge = cso_model_objective_create(&defended);
     sub_attack work = {
         .options = options,
         .objective = &objective,

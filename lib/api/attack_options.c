@@ -126,8 +126,8 @@ static carso_status check_method(const carso_context *context, const carso_attac
         status = check_range(context, "target_classes", options->target_classes, 1, MOST_STEPS);
     if (status == CARSO_OK && (ranks || fab) && options->targets)
         status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                          fab ? "carso_attack: targets are given, and FAB crosses whatever boundary is nearest; use APGD"
-                              : "carso_attack: targets are given, and APGD_TARGETED chooses its own; use APGD");
+                          "carso_attack: targets are given, and %s; use APGD",
+                          fab ? "FAB crosses whatever boundary is nearest" : "APGD_TARGETED chooses its own");
     if (status == CARSO_OK && fab && options->loss_function)
         status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                           "carso_attack: loss_function is given, and FAB needs the margin of a class; use APGD");
@@ -156,13 +156,14 @@ carso_status cso_attack_options_check(const carso_model *model, const carso_atta
         return status;
     if (!defence && (options->transfer || options->fixed_draws))
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "carso_attack: %s is 1, and the objective is the classifier alone, which has %s; it is an option "
-                        "of attacks on the defence",
+                        "carso_attack: %s is 1, and the objective is the classifier alone, which has %s; it is an "
+                        "option of attacks on the defence",
                         options->transfer ? "transfer" : "fixed_draws",
                         options->transfer ? "nothing to transfer to" : "no draws");
     if (options->transfer && options->fixed_draws)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "carso_attack: transfer and fixed_draws are 1, and the classifier that transfer attacks has no draws");
+                        "carso_attack: transfer and fixed_draws are 1, and the classifier that transfer attacks has no "
+                        "draws");
     if (!defence)
         return CARSO_OK;
     if (!model->purifier)

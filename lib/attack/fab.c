@@ -15,7 +15,7 @@
 #define OVERSHOOT 1.05     /* eta */
 #define BACKWARD_STEP 0.9  /* beta */
 #define FINAL_STEPS 3
-/* Of the outer margin, that the final search aims at where the paper aims at 0: rounding lands on either side of that. */
+/* Of the outer margin: what the final search aims at. The paper aims at 0, where rounding lands on either side. */
 #define FINAL_MARGIN 0.01
 
 typedef struct fab {
@@ -78,8 +78,8 @@ static carso_status fab_open(cso_search_run *run)
     own->breakpoints = cso_allocate(context, run->size, sizeof *own->breakpoints);
     own->delta = cso_allocate(context, run->size, sizeof *own->delta);
     own->original_delta = cso_allocate(context, run->size, sizeof *own->original_delta);
-    if (!own->found || !own->found_margin || !own->found_class || !own->improved || !own->normal || !own->margin || !own->nearness ||
-        !own->target || !own->nearest || !own->skipped || !own->inner || !own->inner_margin || !own->outer_margin ||
+    if (!own->found || !own->found_margin || !own->found_class || !own->improved || !own->normal || !own->margin ||
+        !own->nearness || !own->target || !own->nearest || !own->skipped || !own->inner || !own->inner_margin || !own->outer_margin ||
         !own->breakpoints || !own->delta || !own->original_delta)
         return cso_fail_memory(context, "attack points");
     for (size_t i = 0; i < count; i++)

@@ -283,6 +283,7 @@ END_TEST
 /* The centre outside: in l-infinity each component goes to its clipped centre, in l2 along the line to the centre. */
 START_TEST(quadratic_optimum_on_the_surface)
 {
+    double optimum[COUNT];
     land.shape = QUADRATIC;
     search.norm = (carso_norm)_i;
     search.iterations = 400;
@@ -298,7 +299,14 @@ START_TEST(quadratic_optimum_on_the_surface)
         if (_i == CARSO_NORM_L2)
             best = -(sqrt(away) - epsilon[i]) * (sqrt(away) - epsilon[i]);
         ck_assert_msg(fabs(last_loss[i] - best) < 1e-5, "image %d: %.9g, not %.9g", i, last_loss[i], best);
+        optimum[i] = best;
     }
+    /* PGD with steps of 0.002 ends within one of them, in every component: those inside circle their centre */
+    ck_assert_int_eq(pgd(0.002, 0), CARSO_OK);
+    check_bounds();
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_msg(last_loss[i] <= optimum[i] + 1e-9 && last_loss[i] > optimum[i] - SIZE * 0.002 * 0.002,
+                      "image %d: %.9g, not %.9g", i, last_loss[i], optimum[i]);
 }
 END_TEST
 
@@ -313,6 +321,12 @@ START_TEST(constant_objective_ends_with_the_images)
             ck_assert(first_loss[i] == 0 && last_loss[i] == 0 && !non_finite[i]);
             ck_assert_double_eq(zero_gradient[i], _i ? 0 : 1);
         }
+        memset(steps, 0, sizeof steps);
+        ck_assert_int_eq(pgd(0.01, 0.5), CARSO_OK);
+        ck_assert_uint_eq(steps[1].flat, COUNT);
+        ck_assert_uint_eq(steps[1].zero, ALL);
+        for (int i = 0; i < COUNT; i++)
+            ck_assert(first_loss[i] == 0 && last_loss[i] == 0 && zero_gradient[i] == 1 && !non_finite[i]);
     }
 }
 END_TEST
