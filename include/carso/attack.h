@@ -75,8 +75,8 @@ typedef struct carso_attack_options {
     int32_t norm; /**< carso_norm; LINF, which FGSM needs */
     /**
      * APGD, SQUARE, FAB: 1 leaves an image alone once the loss's aggregation misclassifies it (or predicts its target,
-     * where targets are given) in each of the eot evaluations of a point, and keeps that point; 0. On the defence that is one
-     * lucky set of draws, and a weaker attack.
+     * where targets are given) in each of the eot evaluations of a point, and keeps that point; 0. On the defence that
+     * is one lucky set of draws, and a weaker attack.
      */
     int32_t early_stop;
     double momentum;        /**< PGD: >= 0, decay of the sum of normalised gradients (Dong et al. 2018); 0 */
@@ -115,8 +115,8 @@ CARSO_API void carso_attack_options_init(carso_attack_options *options, size_t s
  * Attacks a batch. labels [count] are the true ones.
  * NON_FINITE: a logit, loss or gradient was not finite; *out_result is then valid and its mask names the images.
  * CANCELLED, CALLBACK (the loss function failed): *out_result is valid and holds the last points whose loss is known;
- * images not reached are the originals, with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a purifier, or too
- * few classes for DLR.
+ * images not reached are the originals, with losses of NaN. Otherwise NULL on failure. UNSUPPORTED: DEFENCE without a
+ * purifier, or too few classes for DLR.
  * The latents are never those of predict_robust or carso_gradient with the same seed. Since 0.1.
  */
 CARSO_API carso_status carso_attack(const carso_model *model, const carso_images *images, const int32_t *labels,

@@ -180,6 +180,6 @@ static carso_status apgd_run(cso_search_run *run)
 carso_status cso_apgd_run(const cso_objective *objective, const cso_search *search, const float *images,
                           const int32_t *labels, int64_t count, float *adversarial, const cso_attack_report *report)
 {
-    static const cso_search_method method = {apgd_open, apgd_close, apgd_run, true};
+    static const cso_search_method method = {apgd_open, apgd_close, apgd_run, true, false};
     return cso_search_perform(&method, objective, search, images, labels, count, adversarial, report);
 }

@@ -79,8 +79,8 @@ static carso_status fab_open(cso_search_run *run)
     own->delta = cso_allocate(context, run->size, sizeof *own->delta);
     own->original_delta = cso_allocate(context, run->size, sizeof *own->original_delta);
     if (!own->found || !own->found_margin || !own->found_class || !own->improved || !own->normal || !own->margin ||
-        !own->nearness || !own->target || !own->nearest || !own->skipped || !own->inner || !own->inner_margin || !own->outer_margin ||
-        !own->breakpoints || !own->delta || !own->original_delta)
+        !own->nearness || !own->target || !own->nearest || !own->skipped || !own->inner || !own->inner_margin ||
+        !own->outer_margin || !own->breakpoints || !own->delta || !own->original_delta)
         return cso_fail_memory(context, "attack points");
     for (size_t i = 0; i < count; i++)
         run->distance[i] = INFINITY;
@@ -357,6 +357,6 @@ static carso_status fab_run(cso_search_run *run)
 carso_status cso_fab_run(const cso_objective *objective, const cso_search *search, const float *images,
                          const int32_t *labels, int64_t count, float *adversarial, const cso_attack_report *report)
 {
-    static const cso_search_method method = {fab_open, fab_close, fab_run, .wants_gradient = true, .keeps_latest = true};
+    static const cso_search_method method = {fab_open, fab_close, fab_run, true, true};
     return cso_search_perform(&method, objective, search, images, labels, count, adversarial, report);
 }

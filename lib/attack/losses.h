@@ -33,8 +33,9 @@ typedef struct cso_loss_request {
 } cso_loss_request;
 
 /*
- * A cso_logit_function. CALLBACK: the caller's own loss failed. An image with a logit that is not finite gets a loss and a gradient of NaN. The gradient of the
- * paper's cross-entropy is 0 where it underflows double; nothing pretends otherwise.
+ * A cso_logit_function. CALLBACK: the caller's own loss failed. An image with a logit that is not finite gets a loss and
+ * a gradient of NaN. The gradient of the paper's cross-entropy is 0 where it underflows double; nothing pretends
+ * otherwise.
  */
 carso_status cso_loss_function(void *user, int64_t first, int64_t count, int draws, int classes, const double *logits,
                                double *losses, double *logit_gradient);

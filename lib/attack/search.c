@@ -127,7 +127,8 @@ static carso_status note_first_loss(cso_search_run *run, double *first_loss, dou
     return status;
 }
 
-static void merge(const cso_search_run *run, bool keeps_latest, const uint8_t *broken_before, double *kept_loss, float *adversarial)
+static void merge(const cso_search_run *run, bool keeps_latest, const uint8_t *broken_before, double *kept_loss,
+                  float *adversarial)
 {
     for (int64_t i = 0; i < run->count; i++) {
         if (broken_before[i])

@@ -277,6 +277,6 @@ static carso_status square_run(cso_search_run *run)
 carso_status cso_square_run(const cso_objective *objective, const cso_search *search, const float *images,
                             const int32_t *labels, int64_t count, float *adversarial, const cso_attack_report *report)
 {
-    static const cso_search_method method = {square_open, square_close, square_run, false};
+    static const cso_search_method method = {square_open, square_close, square_run, false, false};
     return cso_search_perform(&method, objective, search, images, labels, count, adversarial, report);
 }
