@@ -68,9 +68,9 @@ VALUE float silu(float x) { return x * sigmoid(x); }
 VALUE float silu_derivative(float x)
 {
     const float e = exponential_of_minus(fabsf(x));
-    const float whole = 1.0f + e;
-    const float value = (x >= 0.0f ? 1.0f : e) / whole;
-    const float complement = (x >= 0.0f ? e : 1.0f) / whole;
+    const float part = 1.0f / (1.0f + e);
+    const float value = x >= 0.0f ? part : e * part;
+    const float complement = x >= 0.0f ? e * part : part;
     return value * (1.0f + x * complement);
 }
 
@@ -89,21 +89,37 @@ VALUE float hyperbolic_tangent(float x)
     return a < 0.625f ? near : far;
 }
 
-#define EACH(expression)                 \
-    SIMD for (size_t i = 0; i < count; i++) \
-    {                                    \
-        y[i] = expression;               \
-    }                                    \
+/* The operand that was not used for longest is fetched some blocks ahead: the processor's own fetching ends with each
+ * page of 4 KiB. */
+enum { FETCHED = 256, AHEAD = 4 * FETCHED, LINE = 16 };
+
+/* What comes AHEAD of elements first to first + size - 1 of all of them. */
+VALUE void fetch(const float *x, size_t first, size_t size, size_t all)
+{
+    for (size_t i = first + AHEAD; i < first + AHEAD + size && i < all; i += LINE) {
+        __builtin_prefetch(x + i, 0, 2);
+    }
+}
+
+#define EACH(expression, operand)                                                       \
+    for (size_t first = 0; first < count; first += FETCHED) {                           \
+        const size_t end = count - first < FETCHED ? count : first + FETCHED;           \
+        fetch(operand, first, FETCHED, count);                                          \
+        SIMD for (size_t i = first; i < end; i++)                                       \
+        {                                                                               \
+            y[i] = expression;                                                          \
+        }                                                                               \
+    }                                                                                   \
     break
 
 LOOP void activate(size_t count, cso_op_kind kind, float slope, const float *x, float *y)
 {
     switch ((int)kind) {
-    case CSO_OP_RELU: EACH(relu(x[i]));
-    case CSO_OP_LEAKY_RELU: EACH(leaky_relu(x[i], slope));
-    case CSO_OP_SILU: EACH(silu(x[i]));
-    case CSO_OP_SIGMOID: EACH(sigmoid(x[i]));
-    case CSO_OP_TANH: EACH(hyperbolic_tangent(x[i]));
+    case CSO_OP_RELU: EACH(relu(x[i]), x);
+    case CSO_OP_LEAKY_RELU: EACH(leaky_relu(x[i], slope), x);
+    case CSO_OP_SILU: EACH(silu(x[i]), x);
+    case CSO_OP_SIGMOID: EACH(sigmoid(x[i]), x);
+    case CSO_OP_TANH: EACH(hyperbolic_tangent(x[i]), x);
     default:
         if (x != y) {
             memcpy(y, x, count * sizeof *y);
@@ -114,11 +130,11 @@ LOOP void activate(size_t count, cso_op_kind kind, float slope, const float *x, 
 LOOP void activate_backward(size_t count, cso_op_kind kind, float slope, const float *dy, const float *needed, float *y)
 {
     switch ((int)kind) {
-    case CSO_OP_RELU: EACH(needed[i] > 0.0f ? dy[i] : 0.0f);
-    case CSO_OP_LEAKY_RELU: EACH(needed[i] > 0.0f ? dy[i] : dy[i] * slope);
-    case CSO_OP_SILU: EACH(dy[i] * silu_derivative(needed[i]));
-    case CSO_OP_SIGMOID: EACH(dy[i] * (needed[i] * (1.0f - needed[i])));
-    case CSO_OP_TANH: EACH(dy[i] * ((1.0f - needed[i]) * (1.0f + needed[i])));
+    case CSO_OP_RELU: EACH(needed[i] > 0.0f ? dy[i] : 0.0f, needed);
+    case CSO_OP_LEAKY_RELU: EACH(needed[i] > 0.0f ? dy[i] : dy[i] * slope, needed);
+    case CSO_OP_SILU: EACH(dy[i] * silu_derivative(needed[i]), needed);
+    case CSO_OP_SIGMOID: EACH(dy[i] * (needed[i] * (1.0f - needed[i])), needed);
+    case CSO_OP_TANH: EACH(dy[i] * ((1.0f - needed[i]) * (1.0f + needed[i])), needed);
     default: break;
     }
 }
@@ -233,6 +249,7 @@ LOOP void normalise(size_t rows, size_t channels, const float *x, float *y, cons
         }
     }
     for (; row < rows; row++) {
+        fetch(x, row * channels, channels, rows * channels);
         normalise_row(channels, x + row * channels, y + row * channels, mean, factor, bias);
         if (activation != CSO_NO_ACTIVATION) {
             activate(channels, activation, slope, y + row * channels, y + row * channels);
