@@ -53,7 +53,8 @@ VALUE VECTOR load_some(const float *from, int64_t count)
     return count == WIDTH ? LOAD(from) : LOAD_PART(from, count);
 }
 
-VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, float *v, size_t pitch)
+/* next: from a pixel to that of the next tile, whose last four rows and columns nobody has read yet. */
+VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, size_t next, float *v, size_t pitch)
 {
     VECTOR half[SIDE][SIDE];
     UNROLLED for (int j = 0; j < SIDE; j++)
@@ -62,6 +63,9 @@ VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, flo
         UNROLLED for (int i = 0; i < SIDE; i++)
         {
             const float *const from = pixel[i * SIDE + j] + c;
+            if (i >= SIDE - OUTPUTS && j >= SIDE - OUTPUTS) {
+                PREFETCH(from + next);
+            }
             column[i] = load_some(from, count);
         }
         input_transform(column, out);
@@ -77,12 +81,13 @@ VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, flo
 
 STEP void transform_input(const float *const *pixel, int64_t channels, float *v, size_t pitch)
 {
+    const size_t next = (size_t)(OUTPUTS * channels);
     int64_t c = 0;
     for (; c + WIDTH <= channels; c += WIDTH) {
-        input_vector(pixel, c, WIDTH, v, pitch);
+        input_vector(pixel, c, WIDTH, next, v, pitch);
     }
     if (c < channels) {
-        input_vector(pixel, c, channels - c, v, pitch);
+        input_vector(pixel, c, channels - c, next, v, pitch);
     }
 }
 
