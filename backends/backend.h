@@ -85,6 +85,7 @@ typedef struct cso_parameter {
     int64_t dimension[4];
     size_t count;
     bool constant;
+    bool counted; /* in the context's counts of memory */
     const float *host;
     void *owned;  /* host, where this parameter owns it */
     void *mapped; /* a cso_safetensors that keeps host alive, or NULL */
@@ -92,6 +93,10 @@ typedef struct cso_parameter {
     void *gradient;
     pthread_mutex_t lock;
     void *packed;
+    /* A convolution's weight, constant, may come without host and data where the backend defers: fill writes the values.
+     * It is asked under lock, when they are packed. */
+    void (*fill)(const struct cso_parameter *parameter, float *out);
+    void *recipe;
     struct cso_folded *folded; /* guarded by lock; graph/fold.c's: weights with a BatchNorm folded in, shared by programs */
 } cso_parameter;
 
@@ -154,6 +159,7 @@ typedef struct cso_backend {
     cso_element element;
     cso_layout layout;
     bool host_memory; /* device pointers can be used on the host */
+    bool defers;      /* constant weights of convolutions are read only to be packed, see cso_parameter */
 
     /* Required. threads >= 1. UNSUPPORTED where this machine cannot run the backend. */
     carso_status (*device_create)(carso_context *context, int threads, cso_device **out);

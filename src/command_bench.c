@@ -124,6 +124,30 @@ static double peak_memory_mib(void)
     return (double)usage.ru_maxrss / 1024;
 }
 
+static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
+
+static carso_memory memory_of(const carso_context *context)
+{
+    carso_memory memory = {.struct_size = sizeof memory};
+    carso_context_memory(context, &memory);
+    return memory;
+}
+
+static json_t *memory_json(const carso_memory *memory)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "mapped_weights_mib", mib(memory->mapped_weights), "own_weights_mib", mib(memory->own_weights),
+                     "packed_weights_mib", mib(memory->packed_weights), "transformed_weights_mib", mib(memory->transformed_weights), "buffers_mib",
+                     mib(memory->most_buffers));
+}
+
+static void memory_print(const carso_memory *memory)
+{
+    printf("\nweights: %.1f MiB in the mapped file, %.1f MiB of their own, %.1f MiB packed, %.1f MiB transformed\n"
+           "working buffers: %.1f MiB at most\npeak memory of the process: %.1f MiB\n",
+           mib(memory->mapped_weights), mib(memory->own_weights), mib(memory->packed_weights), mib(memory->transformed_weights),
+           mib(memory->most_buffers), peak_memory_mib());
+}
+
 static void fill_images(bench_state *state, int64_t count)
 {
     uint32_t word = 1;
@@ -169,10 +193,12 @@ static exit_status report(const bench_state *state, const double *median, const 
 {
     static const char *const headings[] = {"", "batch", "images/s", "milliseconds per call"};
     const bench_settings *own = state->settings;
+    const carso_memory memory = memory_of(state->context);
     if (own->common.json) {
         json_t *object = json_pack("{s:o, s:s, s:i, s:I, s:I, s:I, s:f}", "model", session_json_text(path), "backend", carso_context_backend(state->context),
                                    "threads", (int)carso_context_threads(state->context), "batch", (json_int_t)own->batch, "draws",
                                    (json_int_t)own->draws, "train_batch", (json_int_t)own->train_batch, "peak_memory_mib", peak_memory_mib());
+        json_object_set_new(object, "memory", memory_json(&memory));
         for (int kind = 0; kind < KIND_COUNT; kind++) {
             if (applies(state, kind)) {
                 double images = (double)(kind == KIND_TRAIN_STEP ? own->train_batch : own->batch);
@@ -196,7 +222,7 @@ static exit_status report(const bench_state *state, const double *median, const 
     }
     text_table_print(table, stdout);
     text_table_destroy(table);
-    printf("\npeak memory of the process: %.1f MiB\n", peak_memory_mib());
+    memory_print(&memory);
     return STATUS_OK;
 }
 
@@ -266,7 +292,8 @@ const command command_bench = {
     .arguments = "[MODEL]",
     .summary = "measure speed and memory",
     .description = "Times prediction, robust prediction, the gradient to the image of the classifier and of the defence, and a step of training "
-                   "the purifier with its attacks, on images of noise; prints images per second and the peak memory of the process.",
+                   "the purifier with its attacks, on images of noise; prints images per second, and the memory taken by weights, by their packed and "
+                   "transformed copies, by working buffers, and by the process at its peak.",
     .examples = bench_examples,
     .options = bench_options,
     .settings_size = sizeof(bench_settings),

@@ -58,6 +58,7 @@ carso_context *session_open(const common_settings *common)
     options.backend = common->backend;
     options.threads = (int32_t)common->threads;
     options.memory_limit = (uint64_t)common->memory_limit << 20;
+    options.convolution = common->precise ? CARSO_CONVOLUTION_PRECISE : CARSO_CONVOLUTION_AUTOMATIC;
     options.log = print_log;
     options.log_user = &state;
     state = (opening){.under_way = true};

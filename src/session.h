@@ -13,6 +13,7 @@ typedef struct common_settings {
     const char *backend;
     int64_t threads;
     int64_t memory_limit; /* MiB */
+    bool precise;
     int64_t seed;
     bool json;
     bool quiet;
@@ -27,7 +28,9 @@ typedef struct common_settings {
     {"threads", 't', OPTION_INTEGER, "N", offsetof(settings_type, common.threads), 0, 1024, NULL,                          \
      "Threads to compute with; 0 takes all cores."},                                                                       \
     {"memory-limit", 0, OPTION_INTEGER, "MIB", offsetof(settings_type, common.memory_limit), 1, 1 << 24, NULL,             \
-     "Mebibytes for working buffers; batches are split to keep it."},                                                      \
+     "Mebibytes for working buffers; batches are split to keep it. Weights come on top."},                                 \
+    {"precise", 0, OPTION_FLAG, NULL, offsetof(settings_type, common.precise), 0, 0, NULL,                                 \
+     "Compute convolutions with errors as small as direct ones have; slower."},                                            \
     {"json", 'j', OPTION_FLAG, NULL, offsetof(settings_type, common.json), 0, 0, NULL,                                     \
      "Print one JSON object instead of text."},                                                                            \
     {"quiet", 'q', OPTION_FLAG, NULL, offsetof(settings_type, common.quiet), 0, 0, NULL, "Print no progress."},            \

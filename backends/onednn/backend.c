@@ -64,7 +64,9 @@ static carso_status device_create(carso_context *context, int threads, cso_devic
     device->context = context;
     device->threads = threads;
     device->loops = choose_loops();
-    device->winograd = cso_winograd_choose();
+    device->winograd = context->convolution == CARSO_CONVOLUTION_DIRECT
+                           ? NULL
+                           : cso_winograd_choose(context->convolution == CARSO_CONVOLUTION_PRECISE);
     device->thin = cso_thin_choose();
     const carso_status status =
         cso_onednn_check(device, dnnl_engine_create(&device->engine, dnnl_cpu, 0), "CPU engine");
@@ -220,6 +222,7 @@ const cso_backend cso_backend_onednn = {
     .element = CSO_F32,
     .layout = CSO_NHWC,
     .host_memory = true,
+    .defers = true,
     .device_create = device_create,
     .device_destroy = device_destroy,
     .begin = cso_onednn_begin,

@@ -24,6 +24,8 @@ struct cso_columns_product {
     int64_t taps;         /* kernel height * width * source channels per group: a row of columns */
     int64_t block;        /* destination pixels (SOURCE: source rows) in a unit of work */
     int64_t blocks;       /* per image */
+    cso_parameter *parameter; /* NULL: not constant */
+    const char *operation;
     int64_t rows;         /* destination pixels in a thread's columns, at most */
     const float *packed;  /* [destination channels][kh][kw][source channels / groups] of a constant parameter */
     int64_t weight_count; /* in that order too; only reordered at each run where the parameter is not constant */
@@ -125,16 +127,22 @@ carso_status cso_columns_product_create(cso_device *device, const cso_geometry *
     made->narrow_size = made->narrow ? cso_round_up((size_t)(g->destination[0] * CSO_NARROW) * sizeof(float)) : 0;
     made->partial_size = product == CSO_PRODUCT_WEIGHT ? cso_round_up((size_t)made->weight_count * sizeof(float)) : 0;
     if (product != CSO_PRODUCT_WEIGHT && weight->constant) {
-        const void *packed;
-        const carso_status status = pack(device, geometry, weight, operation, &packed);
-        if (status != CARSO_OK) {
-            cso_release(device->context, made);
-            return status;
-        }
-        made->packed = packed;
+        made->parameter = weight;
+        made->operation = operation;
     }
     *out = made;
     return CARSO_OK;
+}
+
+carso_status cso_columns_product_ready(cso_device *device, cso_columns_product *product)
+{
+    const void *packed = NULL;
+    carso_status status = CARSO_OK;
+    if (product->parameter) {
+        status = pack(device, &product->geometry, product->parameter, product->operation, &packed);
+    }
+    product->packed = packed;
+    return status;
 }
 
 void cso_columns_product_destroy(cso_device *device, cso_columns_product *product)

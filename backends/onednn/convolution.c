@@ -16,7 +16,7 @@ typedef struct convolution_kernel {
     cso_fusion fused; /* what the primitive does of the epilogue; the others do all of it */
     cso_op_kind activation;
     float slope;
-    bool has_residual;
+    bool has_residual, ready;
     const cso_parameter *weight, *bias;
     size_t product_workspace;
 } convolution_kernel;
@@ -107,8 +107,23 @@ static void bias_gradient(const cso_device *device, int64_t pixels, int64_t chan
     }
 }
 
+static carso_status make_ready(cso_device *device, convolution_kernel *k)
+{
+    const carso_status status = k->winograd  ? cso_winograd_product_ready(device, k->winograd)
+                                : k->columns ? cso_columns_product_ready(device, k->columns)
+                                             : cso_primitive_product_ready(device, k->primitive);
+    k->ready = status == CARSO_OK;
+    return status;
+}
+
 static carso_status convolution_run(cso_device *device, cso_kernel *kernel, const cso_arguments *arguments)
 {
+    if (!((convolution_kernel *)kernel)->ready) {
+        const carso_status status = make_ready(device, (convolution_kernel *)kernel);
+        if (status != CARSO_OK) {
+            return status;
+        }
+    }
     const convolution_kernel *const k = (const convolution_kernel *)kernel;
     const cso_geometry *const g = &k->geometry;
     const bool transposed = k->kind == CSO_OP_TRANSPOSED_CONVOLUTION;

@@ -40,10 +40,11 @@ typedef struct cso_product_arguments {
 /* Weights in another layout, made once for a constant parameter and shared by all kernels that want that layout. */
 carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_descriptor_view dense,
                             cso_descriptor_view wanted, const char *operation, const void **out);
-/* The same for a form (a number) that make(data, out) fills. *out is NULL, with CARSO_OK, where size bytes would bring
- * what all such forms on the device take over limit. */
-carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, int form, size_t size, size_t limit,
-                                 void (*make)(const void *data, void *out), const void *data, const void **out);
+/* The same for a form (a number) that make(data, out) fills with size bytes. kind: what they are
+ * counted as. */
+carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, int form, cso_memory_kind kind,
+                                 size_t size, void (*make)(const void *data, const float *values, void *out),
+                                 const void *data, const void **out);
 void cso_packed_release(cso_device *device, cso_parameter *parameter);
 
 /* From one layout to another, at each run or once. */
@@ -62,6 +63,10 @@ void cso_reorder_destroy(cso_reorder *reorder);
 carso_status cso_weight_descriptor(const cso_device *device, const cso_geometry *geometry, const char *operation,
                                    cso_descriptor *out);
 
+/*
+ * Products of the three kinds are made without their weights, so that sizes can be asked for without them; a constant
+ * parameter is packed when _ready is called, before the first run.
+ */
 typedef struct cso_primitive_product cso_primitive_product;
 
 /* *out is NULL, with CARSO_OK, where oneDNN has nothing but its reference kernel for this. *out_fused: what the
@@ -69,6 +74,7 @@ typedef struct cso_primitive_product cso_primitive_product;
 carso_status cso_primitive_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                           cso_parameter *weight, const cso_fusion *wanted, const char *operation,
                                           cso_primitive_product **out, cso_fusion *out_fused);
+carso_status cso_primitive_product_ready(cso_device *device, cso_primitive_product *product);
 void cso_primitive_product_destroy(cso_device *device, cso_primitive_product *product);
 size_t cso_primitive_product_workspace(const cso_primitive_product *product);
 const char *cso_primitive_product_name(const cso_primitive_product *product);
@@ -82,6 +88,7 @@ bool cso_columns_product_narrow(const cso_geometry *geometry, cso_product produc
 
 carso_status cso_columns_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                         cso_parameter *weight, const char *operation, cso_columns_product **out);
+carso_status cso_columns_product_ready(cso_device *device, cso_columns_product *product);
 void cso_columns_product_destroy(cso_device *device, cso_columns_product *product);
 size_t cso_columns_product_workspace(const cso_columns_product *product);
 carso_status cso_columns_product_run(cso_device *device, const cso_columns_product *product,
@@ -93,10 +100,10 @@ typedef struct cso_winograd_product cso_winograd_product;
 bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
                                const cso_parameter *weight);
 
-/* *out is NULL, with CARSO_OK, where it cannot compute this (on this processor), the weight is not constant, or the
- * transformed weights would take too much of the context's memory. */
+/* *out is NULL, with CARSO_OK, where it cannot compute this (on this processor), or the weight is not constant. */
 carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                          cso_parameter *weight, cso_winograd_product **out);
+carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product *product);
 void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product);
 size_t cso_winograd_product_workspace(const cso_winograd_product *product);
 const char *cso_winograd_product_name(const cso_winograd_product *product);

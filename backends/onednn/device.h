@@ -12,9 +12,8 @@ struct cso_device {
     int threads;
     dnnl_engine_t engine;
     const cso_loops *loops;
-    const struct cso_winograd *winograd; /* NULL: no kernels for this processor */
-    const struct cso_thin *thin;         /* NULL likewise */
-    atomic_size_t made_weights;          /* bytes */
+    const struct cso_winograd *winograd; /* NULL: none for this processor, or none wanted */
+    const struct cso_thin *thin;         /* NULL: none for this processor */
 };
 
 typedef carso_status (*cso_kernel_run)(cso_device *device, cso_kernel *kernel, const cso_arguments *arguments);

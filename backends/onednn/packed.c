@@ -2,13 +2,41 @@
 /* Weights in the layout that a kernel likes: packed once where they are constant, reordered at each run where not. */
 #include "backends/onednn/convolution.h"
 
+#include "base/safetensors.h"
+
 typedef struct packed_layout {
     struct packed_layout *next;
     cso_descriptor descriptor; /* NULL: a form that oneDNN has no descriptor for */
     int form;
-    size_t size; /* counted in the device's made_weights; 0 with a descriptor */
+    cso_memory_kind kind; /* what size is counted as */
+    size_t size;
     void *data;
 } packed_layout;
+
+/* Values that are packed: the parameter's, or temporary ones. close gives both back. */
+static carso_status open_values(const carso_context *context, const cso_parameter *parameter, const float **values,
+                                float **temporary)
+{
+    *temporary = NULL;
+    *values = parameter->data;
+    if (parameter->fill) {
+        *temporary = cso_allocate_raw(context, parameter->count, sizeof **temporary);
+        if (!*temporary) {
+            return cso_fail_memory(context, "weights that are packed");
+        }
+        parameter->fill(parameter, *temporary);
+        *values = *temporary;
+    }
+    return CARSO_OK;
+}
+
+static void close_values(const carso_context *context, const cso_parameter *parameter, float *temporary)
+{
+    cso_release(context, temporary);
+    if (parameter->mapped && parameter->host) {
+        cso_safetensors_rest(parameter->mapped, parameter->host, parameter->count * sizeof(float));
+    }
+}
 
 void cso_reorder_destroy(cso_reorder *reorder)
 {
@@ -66,6 +94,7 @@ carso_status cso_reorder_run(cso_device *device, const cso_reorder *reorder, dnn
 
 static void layout_destroy(const carso_context *context, packed_layout *layout)
 {
+    cso_memory_taken(context, layout->kind, -(ptrdiff_t)layout->size);
     cso_descriptor_destroy(layout->descriptor);
     cso_release(context, layout->data);
     cso_release(context, layout);
@@ -103,6 +132,9 @@ static carso_status layout_create(cso_device *device, const void *data, cso_desc
         dnnl_stream_destroy(stream);
     }
     if (status == CARSO_OK) {
+        made->kind = CSO_MEMORY_PACKED;
+        made->size = dnnl_memory_desc_get_size(wanted);
+        cso_memory_taken(context, made->kind, (ptrdiff_t)made->size);
         *out = made;
         return CARSO_OK;
     }
@@ -115,7 +147,7 @@ carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_de
                             cso_descriptor_view wanted, const char *operation, const void **out)
 {
     *out = parameter->data;
-    if (dnnl_memory_desc_equal(dense, wanted)) {
+    if (parameter->data && dnnl_memory_desc_equal(dense, wanted)) {
         return CARSO_OK;
     }
     carso_status status = CARSO_OK;
@@ -125,7 +157,13 @@ carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_de
         layout = layout->next;
     }
     if (!layout) {
-        status = layout_create(device, parameter->data, dense, wanted, operation, &layout);
+        const float *values;
+        float *temporary;
+        status = open_values(device->context, parameter, &values, &temporary);
+        if (status == CARSO_OK) {
+            status = layout_create(device, values, dense, wanted, operation, &layout);
+            close_values(device->context, parameter, temporary);
+        }
         if (status == CARSO_OK) {
             layout->next = parameter->packed;
             parameter->packed = layout;
@@ -138,20 +176,9 @@ carso_status cso_packed_get(cso_device *device, cso_parameter *parameter, cso_de
     return status;
 }
 
-/* Counts size bytes, where they and what others have made stay within limit. */
-static bool reserve(cso_device *device, size_t size, size_t limit)
-{
-    size_t before = atomic_load(&device->made_weights);
-    do {
-        if (size > limit || before > limit - size) {
-            return false;
-        }
-    } while (!atomic_compare_exchange_weak(&device->made_weights, &before, before + size));
-    return true;
-}
-
-carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, int form, size_t size, size_t limit,
-                                 void (*make)(const void *data, void *out), const void *data, const void **out)
+carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, int form, cso_memory_kind kind,
+                                 size_t size, void (*make)(const void *data, const float *values, void *out),
+                                 const void *data, const void **out)
 {
     const carso_context *const context = device->context;
     carso_status status = CARSO_OK;
@@ -161,18 +188,23 @@ carso_status cso_packed_get_made(cso_device *device, cso_parameter *parameter, i
     while (layout && (layout->descriptor || layout->form != form)) {
         layout = layout->next;
     }
-    if (!layout && reserve(device, size, limit)) {
+    if (!layout) {
+        const float *values = NULL;
+        float *temporary = NULL;
         layout = cso_allocate(context, 1, sizeof *layout);
         void *const made = layout ? cso_allocate_raw(context, 1, size) : NULL;
-        if (made) {
-            make(data, made);
-            *layout = (packed_layout){.next = parameter->packed, .form = form, .size = size, .data = made};
+        status = made ? open_values(context, parameter, &values, &temporary)
+                      : cso_fail_memory(context, "packed weights");
+        if (status == CARSO_OK) {
+            make(data, values, made);
+            close_values(context, parameter, temporary);
+            *layout = (packed_layout){.next = parameter->packed, .form = form, .kind = kind, .size = size, .data = made};
+            cso_memory_taken(context, kind, (ptrdiff_t)size);
             parameter->packed = layout;
         } else {
+            cso_release(context, made);
             cso_release(context, layout);
             layout = NULL;
-            atomic_fetch_sub(&device->made_weights, size);
-            status = cso_fail_memory(context, "packed weights");
         }
     }
     if (layout) {
@@ -188,7 +220,6 @@ void cso_packed_release(cso_device *device, cso_parameter *parameter)
     parameter->packed = NULL;
     while (layout) {
         packed_layout *const next = layout->next;
-        atomic_fetch_sub(&device->made_weights, layout->size);
         layout_destroy(device->context, layout);
         layout = next;
     }

@@ -15,6 +15,8 @@ struct cso_primitive_product {
     dnnl_primitive_t primitive;
     dnnl_memory_t memory[MEMORIES]; /* NULL: the primitive does not take it */
     const void *packed;             /* the weights of a constant parameter */
+    cso_parameter *parameter;       /* NULL: not constant */
+    cso_descriptor dense, wanted;   /* its layout, and the primitive's */
     cso_reorder reorder; /* weights to or from the primitive's layout, at each run; unused: primitive is NULL */
     size_t scratch_size, weight_size;
     const char *operation;
@@ -143,7 +145,11 @@ static carso_status bind(cso_device *device, cso_primitive_product *made, const_
         }
     }
     if (!gradient && weight->constant) {
-        return cso_packed_get(device, weight, dense, wanted, operation, &made->packed);
+        made->parameter = weight;
+        const carso_status status = cso_onednn_check(device, cso_descriptor_copy(dense, &made->dense), operation);
+        return status != CARSO_OK
+                   ? status
+                   : cso_onednn_check(device, cso_descriptor_copy(wanted, &made->wanted), operation);
     }
     if (dnnl_memory_desc_equal(dense, wanted)) {
         return CARSO_OK;
@@ -234,12 +240,21 @@ done:
     return status;
 }
 
+carso_status cso_primitive_product_ready(cso_device *device, cso_primitive_product *product)
+{
+    return product->parameter ? cso_packed_get(device, product->parameter, product->dense, product->wanted,
+                                               product->operation, &product->packed)
+                              : CARSO_OK;
+}
+
 void cso_primitive_product_destroy(cso_device *device, cso_primitive_product *product)
 {
     if (!product) {
         return;
     }
     cso_reorder_destroy(&product->reorder);
+    cso_descriptor_destroy(product->dense);
+    cso_descriptor_destroy(product->wanted);
     for (int i = 0; i < MEMORIES; i++) {
         if (product->memory[i]) {
             dnnl_memory_destroy(product->memory[i]);

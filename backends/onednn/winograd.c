@@ -4,14 +4,23 @@
 
 #include <string.h>
 
-enum { STEP = CSO_WINOGRAD_STEP, SIDE = CSO_WINOGRAD_SIDE, FREQUENCIES = CSO_WINOGRAD_FREQUENCIES, LINE = 16 };
+enum { LINE = 16 };
 
-/* Bytes of weights above which threads share each pass over them, and tiles of a block then. */
+/* Bytes of weights above which threads share each pass over them, tiles of a block then, and the share of the context's
+ * memory limit that a block may take. */
 #define SHARED_WEIGHTS ((size_t)6 << 20)
 #define SHARED_BLOCK 128
+#define BLOCK_SHARE 16
+/* Share of the memory limit above which a layer's transformed weights are not kept, but made anew from the plain ones for
+ * each block, a row of frequencies at a time, in the cache; bytes of a block's frequencies then. */
+#define KEPT_SHARE 256
+#define STREAMED_BLOCK ((size_t)48 << 20)
 /* Bytes of a block's frequencies where each thread has blocks of its own: most of the second cache, as its weights are
  * read from further away once for each block. */
 #define OWN_BLOCK ((size_t)3 << 19)
+
+/* Bytes of a row of frequencies' inputs up to which they are read again for each panel, not the weights for each row. */
+#define NEAR_BLOCK ((size_t)1 << 20)
 
 /*
  * A model of where it pays, in multiply-adds, fitted to what tests/bench/bench_convolution measures: a tile's
@@ -20,6 +29,8 @@ enum { STEP = CSO_WINOGRAD_STEP, SIDE = CSO_WINOGRAD_SIDE, FREQUENCIES = CSO_WIN
  */
 #define LEAST_CHANNELS 16
 #define LEAST_GAIN 1.2
+/* Of weights too large to be kept in more than one form: another batch may want them in oneDNN's, which costs memory. */
+#define LEAST_STREAMED_GAIN 0.75
 #define TRANSFORM_COST 12
 #define CACHED_COST 4
 #define READ_COST 16
@@ -28,24 +39,29 @@ enum { STEP = CSO_WINOGRAD_STEP, SIDE = CSO_WINOGRAD_SIDE, FREQUENCIES = CSO_WIN
 struct cso_winograd_product {
     const cso_winograd *set;
     cso_winograd_shape shape;
-    const float *weight;
+    cso_parameter *parameter;
+    const float *weight; /* NULL: not asked for yet */
     int threads;
     int64_t across, per_image, tiles; /* tiles in a row, in an image, in the batch */
     int64_t blocks, panels;           /* of tiles, and of outputs */
     bool shared;                      /* threads divide each step of a block among them; else the blocks */
+    bool streamed;                    /* shared, and the weights are plain */
+    bool rows_outside;                /* streamed: a row of frequencies of all panels, not a panel's rows, follow */
     size_t v_stride, v_pitch, m_stride, m_pitch; /* floats from tile to tile and from frequency to frequency */
 };
 
-const cso_winograd *cso_winograd_choose(void)
+const cso_winograd *cso_winograd_choose(bool precise)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f")) {
-        return &cso_winograd_avx512;
+        return precise ? &cso_winograd2_avx512 : &cso_winograd_avx512;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return &cso_winograd_avx2;
+        return precise ? &cso_winograd2_avx2 : &cso_winograd_avx2;
     }
+#else
+    (void)precise;
 #endif
     return NULL;
 }
@@ -77,6 +93,17 @@ bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cs
     return true;
 }
 
+/* Without the panels' filling, so that both instruction sets decide alike. */
+static size_t weight_bytes(const cso_winograd *set, const cso_winograd_shape *shape)
+{
+    return (size_t)(set->frequencies * shape->out * shape->in) * sizeof(float);
+}
+
+static bool streamed(const carso_context *context, const cso_winograd *set, const cso_winograd_shape *shape)
+{
+    return weight_bytes(set, shape) > context->memory_limit / KEPT_SHARE;
+}
+
 bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
                                const cso_parameter *weight)
 {
@@ -85,15 +112,17 @@ bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geo
         s.in < LEAST_CHANNELS || s.out < LEAST_CHANNELS) {
         return false;
     }
-    const int64_t tiles = (s.out_height + STEP - 1) / STEP * ((s.out_width + STEP - 1) / STEP);
+    const int64_t step = device->winograd->step, frequencies = device->winograd->frequencies;
+    const int64_t tiles = (s.out_height + step - 1) / step * ((s.out_width + step - 1) / step);
     const int64_t padded = (s.out + device->winograd->panel - 1) / device->winograd->panel * device->winograd->panel;
-    const size_t weights = FREQUENCIES * (size_t)(padded * s.in) * sizeof(float);
+    const size_t weights = (size_t)(frequencies * padded * s.in) * sizeof(float);
     const double products = (double)padded * (double)s.in;
     const double each_tile = products + TRANSFORM_COST * (double)(s.in + s.out);
     const double once = products * (weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST);
     const double direct = 9.0 * (double)(s.batch * s.out_height * s.out_width) * (double)s.out * (double)s.in;
-    const double filtered = FREQUENCIES * ((double)(s.batch * tiles) * each_tile + once);
-    return direct > LEAST_GAIN * filtered;
+    const double filtered = (double)frequencies * ((double)(s.batch * tiles) * each_tile + once);
+    const bool streams = streamed(device->context, device->winograd, &s);
+    return direct > (streams ? LEAST_STREAMED_GAIN : LEAST_GAIN) * filtered;
 }
 
 /* An odd number of cache lines modulo 64, so that one tile's frequencies fall into different sets of the caches. */
@@ -106,17 +135,17 @@ static size_t pitch_of(size_t floats)
     return lines * LINE;
 }
 
-static void divide(cso_winograd_product *p)
+static void divide(const carso_context *context, cso_winograd_product *p)
 {
     const cso_winograd_shape *const s = &p->shape;
     const size_t in = ((size_t)s->in + LINE - 1) / LINE * LINE, panel = (size_t)p->set->panel;
-    const size_t weights = FREQUENCIES * (size_t)(p->panels * s->in) * panel * sizeof(float);
-    int64_t most = SHARED_BLOCK;
-    p->shared = weights > SHARED_WEIGHTS;
-    if (!p->shared) {
-        most = (int64_t)(OWN_BLOCK / (FREQUENCIES * sizeof(float) * (in + (size_t)p->panels * panel)));
-        most = most > p->set->rows ? most - most % p->set->rows : p->set->rows;
-    }
+    const size_t tile = (size_t)p->set->frequencies * sizeof(float) * (in + (size_t)p->panels * panel);
+    p->streamed = streamed(context, p->set, s);
+    p->shared = p->streamed || weight_bytes(p->set, s) > SHARED_WEIGHTS;
+    const size_t share = context->memory_limit / BLOCK_SHARE;
+    const size_t bytes = p->streamed ? STREAMED_BLOCK : p->shared ? SHARED_BLOCK * tile : OWN_BLOCK;
+    int64_t most = (int64_t)((share < bytes ? share : bytes) / tile);
+    most = most > p->set->rows ? most - most % (p->shared ? 1 : p->set->rows) : p->set->rows;
     const int64_t users = p->shared ? 1 : p->threads;
     p->blocks = (p->tiles + most - 1) / most;
     p->blocks = (p->blocks + users - 1) / users * users;
@@ -126,36 +155,37 @@ static void divide(cso_winograd_product *p)
     p->v_pitch = pitch_of(block * p->v_stride);
     p->m_stride = (size_t)p->panels * panel;
     p->m_pitch = pitch_of(block * p->m_stride);
+    p->rows_outside = (size_t)p->set->side * block * p->v_stride * sizeof(float) > NEAR_BLOCK;
 }
 
 carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                          cso_parameter *weight, cso_winograd_product **out)
 {
     cso_winograd_shape shape;
-    const float *transformed = NULL;
     *out = NULL;
     if (!device->winograd || !weight->constant || !cso_winograd_shape_of(geometry, product, &shape)) {
         return CARSO_OK;
-    }
-    const carso_status status = cso_winograd_weight(device, weight, &shape, &transformed);
-    if (status != CARSO_OK || !transformed) {
-        return status;
     }
     cso_winograd_product *const made = cso_allocate(device->context, 1, sizeof *made);
     if (!made) {
         return cso_fail_memory(device->context, "kernels");
     }
     made->set = device->winograd;
+    made->parameter = weight;
     made->shape = shape;
-    made->weight = transformed;
     made->threads = device->threads;
-    made->across = (shape.out_width + STEP - 1) / STEP;
-    made->per_image = (shape.out_height + STEP - 1) / STEP * made->across;
+    made->across = (shape.out_width + made->set->step - 1) / made->set->step;
+    made->per_image = (shape.out_height + made->set->step - 1) / made->set->step * made->across;
     made->tiles = made->per_image * shape.batch;
     made->panels = (shape.out + made->set->panel - 1) / made->set->panel;
-    divide(made);
+    divide(device->context, made);
     *out = made;
     return CARSO_OK;
+}
+
+carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product *product)
+{
+    return cso_winograd_weight(device, product->parameter, &product->shape, !product->streamed, &product->weight);
 }
 
 void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product)
@@ -166,28 +196,43 @@ void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *prod
 const char *cso_winograd_product_name(const cso_winograd_product *product) { return product->set->name; }
 
 /* Floats of one block's frequencies, before and after the products. */
-static size_t block_floats(const cso_winograd_product *p) { return FREQUENCIES * (p->v_pitch + p->m_pitch); }
+static size_t block_floats(const cso_winograd_product *p)
+{
+    return (size_t)p->set->frequencies * (p->v_pitch + p->m_pitch);
+}
+
+/* Floats of a frequency's weights for a panel; and of a row of them, with what multiply fetches behind it, which else
+ * would be taken from another thread's cache. */
+static size_t weight_pitch(const cso_winograd_product *p) { return pitch_of((size_t)(p->shape.in * p->set->panel)); }
+
+static size_t row_floats(const cso_winograd_product *p)
+{
+    return p->streamed ? (size_t)(p->set->side + 3) * weight_pitch(p) : 0;
+}
 
 size_t cso_winograd_product_workspace(const cso_winograd_product *product)
 {
-    const size_t users = product->shared ? 1 : (size_t)product->threads;
-    return cso_round_up((product->v_stride + users * block_floats(product)) * sizeof(float));
+    const size_t threads = (size_t)product->threads;
+    const size_t blocks = product->shared ? block_floats(product) + threads * row_floats(product)
+                                          : threads * block_floats(product);
+    return cso_round_up((product->v_stride + blocks) * sizeof(float));
 }
 
 /* zero: a pixel outside of the image. */
 static void transform_in(const cso_winograd_product *p, const float *source, const float *zero, int64_t tile, float *v)
 {
     const cso_winograd_shape *const s = &p->shape;
-    const int64_t within = tile % p->per_image;
-    const int64_t y0 = within / p->across * STEP - s->pad[0], x0 = within % p->across * STEP - s->pad[1];
+    const int64_t within = tile % p->per_image, side = p->set->side;
+    const int64_t y0 = within / p->across * p->set->step - s->pad[0];
+    const int64_t x0 = within % p->across * p->set->step - s->pad[1];
     const float *const image = source + tile / p->per_image * s->in_height * s->in_width * s->in;
-    const float *pixel[SIDE * SIDE];
-    for (int64_t i = 0; i < SIDE; i++) {
+    const float *pixel[CSO_WINOGRAD_MOST_SIDE * CSO_WINOGRAD_MOST_SIDE];
+    for (int64_t i = 0; i < side; i++) {
         const int64_t y = y0 + i;
-        for (int64_t j = 0; j < SIDE; j++) {
+        for (int64_t j = 0; j < side; j++) {
             const int64_t x = x0 + j;
             const bool inside = y >= 0 && y < s->in_height && x >= 0 && x < s->in_width;
-            pixel[i * SIDE + j] = inside ? image + (y * s->in_width + x) * s->in : zero;
+            pixel[i * side + j] = inside ? image + (y * s->in_width + x) * s->in : zero;
         }
     }
     p->set->transform_input(pixel, s->in, v, p->v_pitch);
@@ -199,12 +244,12 @@ static void transform_out(const cso_device *device, const cso_winograd_product *
 {
     const cso_winograd_shape *const s = &p->shape;
     const cso_finish *const with = &a->finish;
-    const int64_t within = tile % p->per_image, image = tile / p->per_image;
-    const int64_t y = within / p->across * STEP, x = within % p->across * STEP;
-    const int64_t height = s->out_height - y < STEP ? s->out_height - y : STEP;
-    const int64_t width = s->out_width - x < STEP ? s->out_width - x : STEP;
+    const int64_t within = tile % p->per_image, image = tile / p->per_image, step = p->set->step;
+    const int64_t y = within / p->across * step, x = within % p->across * step;
+    const int64_t height = s->out_height - y < step ? s->out_height - y : step;
+    const int64_t width = s->out_width - x < step ? s->out_width - x : step;
     const int64_t row = s->out_width * s->out, offset = (image * s->out_height + y) * row + x * s->out;
-    const int64_t next = x + STEP < s->out_width ? STEP * s->out : STEP * row - x * s->out;
+    const int64_t next = x + step < s->out_width ? step * s->out : step * row - x * s->out;
     float *const to = a->out + offset;
     p->set->transform_output(m, p->m_pitch, s->out, height, width, with->bias,
                              with->residual ? with->residual + offset : NULL, to, (size_t)row, (size_t)next);
@@ -222,7 +267,7 @@ static const float *weight_of(const cso_winograd_product *p, int64_t frequency, 
 static void run_own_blocks(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
                            const float *source, const float *zero, int part, float *v)
 {
-    float *const m = v + FREQUENCIES * p->v_pitch;
+    float *const m = v + (size_t)p->set->frequencies * p->v_pitch;
     int64_t first_block, last_block;
     cso_share(p->blocks, p->threads, part, &first_block, &last_block);
     for (int64_t block = first_block; block < last_block; block++) {
@@ -231,7 +276,7 @@ static void run_own_blocks(const cso_device *device, const cso_winograd_product 
         for (int64_t tile = first; tile < last; tile++) {
             transform_in(p, source, zero, tile, v + (size_t)(tile - first) * p->v_stride);
         }
-        for (int64_t f = 0; f < FREQUENCIES; f++) {
+        for (int64_t f = 0; f < p->set->frequencies; f++) {
             const float *const rows = v + (size_t)f * p->v_pitch;
             p->set->multiply(last - first, p->shape.in, p->panels, rows, p->v_stride, rows + p->v_pitch,
                              weight_of(p, f, 0), m + (size_t)f * p->m_pitch, p->m_stride);
@@ -242,10 +287,28 @@ static void run_own_blocks(const cso_device *device, const cso_winograd_product 
     }
 }
 
+/* Rows of frequencies of panels, numbers from .. to - 1 of them: u is room for one. */
+static void multiply_rows(const cso_winograd_product *p, int64_t count, int64_t from, int64_t to, const float *v,
+                          float *m, float *u)
+{
+    const int64_t side = p->set->side, plain = CSO_WINOGRAD_AREA * p->shape.in * p->set->panel;
+    const size_t pitch = weight_pitch(p);
+    for (int64_t unit = from; unit < to; unit++) {
+        const int64_t panel = p->rows_outside ? unit % p->panels : unit / side;
+        const int64_t row = p->rows_outside ? unit / p->panels : unit % side;
+        p->set->transform_weights(p->weight + panel * plain, p->shape.in, row, u, pitch);
+        for (int64_t f = row * side; f < (row + 1) * side; f++) {
+            const float *const rows = v + (size_t)f * p->v_pitch;
+            p->set->multiply(count, p->shape.in, 1, rows, p->v_stride, rows + p->v_pitch, u + (size_t)(f % side) * pitch,
+                             m + (size_t)f * p->m_pitch + panel * p->set->panel, p->m_stride);
+        }
+    }
+}
+
 static void run_shared_block(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
                              const float *source, const float *zero, int64_t block, float *v)
 {
-    float *const m = v + FREQUENCIES * p->v_pitch;
+    float *const m = v + (size_t)p->set->frequencies * p->v_pitch, *const u = v + block_floats(p);
     int64_t first, last;
     cso_share(p->tiles, (int)p->blocks, (int)block, &first, &last);
     const int64_t count = last - first;
@@ -260,7 +323,12 @@ static void run_shared_block(const cso_device *device, const cso_winograd_produc
 #pragma omp parallel for schedule(static) num_threads(p->threads)
     for (int part = 0; part < p->threads; part++) {
         int64_t from, to;
-        cso_share(FREQUENCIES * p->panels, p->threads, part, &from, &to);
+        if (p->streamed) {
+            cso_share(p->set->side * p->panels, p->threads, part, &from, &to);
+            multiply_rows(p, count, from, to, v, m, u + (size_t)part * row_floats(p));
+            continue;
+        }
+        cso_share(p->set->frequencies * p->panels, p->threads, part, &from, &to);
         while (from < to) {
             const int64_t f = from / p->panels, panel = from % p->panels;
             const int64_t panels = p->panels - panel < to - from ? p->panels - panel : to - from;

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Winograd's minimal filtering F(4x4, 3x3) with the points 0, +-5/8, +-3/2 and infinity: 36 products for 16 outputs
- * where a direct convolution takes 144. Three steps, each compiled for AVX2 and for AVX-512 from winograd_template.h:
- * 6x6 input tiles to 36 frequencies, one matrix product per frequency, 36 frequencies to 4x4 output tiles.
+ * where a direct convolution takes 144; and F(2x2, 3x3) with 0, +-1 and infinity, 16 for 4 where it takes 36. Steps, each
+ * compiled for AVX2 and for AVX-512 from winograd_template.h and winograd2_template.h: input tiles to frequencies, one
+ * matrix product per frequency, frequencies to output tiles; and weights to frequencies.
  */
 #ifndef CSO_ONEDNN_WINOGRAD_H
 #define CSO_ONEDNN_WINOGRAD_H
 
 #include "backends/onednn/convolution.h"
 
-/* Outputs and inputs of a tile in one direction, and frequencies of a tile. */
-enum { CSO_WINOGRAD_STEP = 4, CSO_WINOGRAD_SIDE = 6, CSO_WINOGRAD_FREQUENCIES = 36 };
+enum { CSO_WINOGRAD_KERNEL = 3, CSO_WINOGRAD_AREA = 9, CSO_WINOGRAD_MOST_SIDE = 6 };
 
-/* One instruction set's code. All sets give the same bits. */
+/* One size of tiles, in one instruction set's code. All instruction sets give the same bits. */
 typedef struct cso_winograd {
     const char *name;
+    int64_t step, side;  /* outputs and inputs of a tile in one direction */
+    int64_t frequencies; /* side * side */
     int64_t panel; /* outputs that one product holds in registers; weights are stored so many together */
     int64_t rows;  /* and tiles */
-    /* pixel: 36 pointers to the tile's pixels. v[frequency * pitch + channel]. */
+    /* One row of a panel's frequencies: weight [channels][9][panel] to [channels][panel] at u, u + pitch, ... */
+    void (*transform_weights)(const float *weight, int64_t channels, int64_t row, float *u, size_t pitch);
+    /* pixel: side * side pointers to the tile's pixels. v[frequency * pitch + channel]. */
     void (*transform_input)(const float *const *pixel, int64_t channels, float *v, size_t pitch);
     /* m[row * m_stride + output] = sum over channels of v[row * v_stride + channel] * u[channel][output], for panels
      * panels of outputs. next: the rows that will be multiplied after these. */
@@ -31,11 +35,11 @@ typedef struct cso_winograd {
 } cso_winograd;
 
 #if defined(__x86_64__)
-extern const cso_winograd cso_winograd_avx2;
-extern const cso_winograd cso_winograd_avx512;
+extern const cso_winograd cso_winograd_avx2, cso_winograd2_avx2;
+extern const cso_winograd cso_winograd_avx512, cso_winograd2_avx512;
 #endif
-/* What this processor has; NULL: neither. */
-const cso_winograd *cso_winograd_choose(void);
+/* What this processor has; NULL: neither. precise: F(2x2, 3x3). */
+const cso_winograd *cso_winograd_choose(bool precise);
 
 /* A product's tensors, seen as a 3x3 convolution with stride 1 over zeros outside of the image. */
 typedef struct cso_winograd_shape {
@@ -47,9 +51,10 @@ typedef struct cso_winograd_shape {
 /* False: not such a convolution. */
 bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cso_winograd_shape *out);
 
-/* The transformed weights of a constant parameter, [frequency][output / panel][in][output % panel], made once. *out is
- * NULL, with CARSO_OK, where they would take more memory than the context leaves for them. */
+/* The weights of a constant parameter, made once and kept with it: the frequencies, [frequency][output / panel][in]
+ * [output % panel], or, a quarter of that, what the set's transform_weights takes, [output / panel][in][9][output %
+ * panel]. Both give the same bits. */
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
-                                 const float **out);
+                                 bool transformed, const float **out);
 
 #endif

@@ -6,6 +6,8 @@
 
 #define WINOGRAD cso_winograd_avx2
 #define WINOGRAD_NAME "winograd4:avx2"
+#define WINOGRAD2 cso_winograd2_avx2
+#define WINOGRAD2_NAME "winograd2:avx2"
 #define TARGET __attribute__((target("avx2,fma,prfchw")))
 #define VALUE static inline __attribute__((always_inline)) TARGET
 #define STEP static TARGET
@@ -31,4 +33,5 @@ VALUE __m256i first_of(int64_t count)
 }
 
 #include "backends/onednn/winograd_template.h"
+#include "backends/onednn/winograd2_template.h"
 #endif

@@ -5,6 +5,8 @@
 
 #define WINOGRAD cso_winograd_avx512
 #define WINOGRAD_NAME "winograd4:avx512"
+#define WINOGRAD2 cso_winograd2_avx512
+#define WINOGRAD2_NAME "winograd2:avx512"
 #define TARGET __attribute__((target("avx512f,prfchw")))
 #define VALUE static inline __attribute__((always_inline)) TARGET
 #define STEP static TARGET
@@ -24,4 +26,5 @@
 #define PREFETCH_FAR(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
 #define EACH_KERNEL(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #include "backends/onednn/winograd_template.h"
+#include "backends/onednn/winograd2_template.h"
 #endif

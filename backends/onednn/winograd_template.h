@@ -14,7 +14,7 @@
 #define UNROLLED _Pragma("GCC unroll 6")
 #endif
 
-enum { SIDE = CSO_WINOGRAD_SIDE, OUTPUTS = CSO_WINOGRAD_STEP, PANEL = 2 * WIDTH, LINE = 16 };
+enum { SIDE = 6, OUTPUTS = 4, PANEL = 2 * WIDTH, LINE = 16 };
 
 /* Squares, cubes, and sum and product of the squares of the points a and b; all exact in binary. */
 #define A 0.625f
@@ -45,6 +45,45 @@ VALUE void output_transform(const VECTOR m[SIDE], VECTOR out[OUTPUTS])
     out[1] = PLUS_PRODUCT(ALL(B), odd_b, ALL(A) * odd_a);
     out[2] = PLUS_PRODUCT(ALL(B2), even_b, ALL(A2) * even_a);
     out[3] = PLUS_PRODUCT(ALL(B3), odd_b, PLUS_PRODUCT(ALL(A3), odd_a, m[5]));
+}
+
+/* Row p of the weights' matrix: 1, p, p^2 over the product of p's distances to the other points; opposite points differ
+ * in the sign of the middle alone. */
+#define G0 (1.0 / 0.87890625)
+#define GA (1.0 / (2 * 0.390625 * (0.390625 - 2.25)))
+#define GB (1.0 / (2 * 2.25 * (2.25 - 0.390625)))
+static const float weight_rows[SIDE][3] = {
+    {(float)G0, 0, 0},
+    {(float)GA, (float)(GA * 0.625), (float)(GA * 0.390625)},
+    {(float)GA, (float)(GA * -0.625), (float)(GA * 0.390625)},
+    {(float)GB, (float)(GB * 1.5), (float)(GB * 2.25)},
+    {(float)GB, (float)(GB * -1.5), (float)(GB * 2.25)},
+    {0, 0, 1},
+};
+
+STEP void transform_weights(const float *weight, int64_t channels, int64_t row, float *u, size_t pitch)
+{
+    const float *const g = weight_rows[row];
+    const VECTOR g0 = ALL(g[0]), g1 = ALL(g[1]), g2 = ALL(g[2]);
+    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, u += PANEL) {
+        for (int part = 0; part < PANEL; part += WIDTH) {
+            VECTOR h[3];
+            UNROLLED for (int j = 0; j < 3; j++)
+            {
+                const float *const from = weight + j * PANEL + part;
+                h[j] = PLUS_PRODUCT(g2, LOAD(from + 6 * PANEL),
+                                    PLUS_PRODUCT(g1, LOAD(from + 3 * PANEL), g0 * LOAD(from)));
+            }
+            const VECTOR even_a = PLUS_PRODUCT(ALL(weight_rows[1][2]), h[2], ALL(weight_rows[1][0]) * h[0]);
+            const VECTOR even_b = PLUS_PRODUCT(ALL(weight_rows[3][2]), h[2], ALL(weight_rows[3][0]) * h[0]);
+            STORE(u + part, ALL(weight_rows[0][0]) * h[0]);
+            STORE(u + pitch + part, PLUS_PRODUCT(ALL(weight_rows[1][1]), h[1], even_a));
+            STORE(u + 2 * pitch + part, MINUS_PRODUCT(ALL(weight_rows[1][1]), h[1], even_a));
+            STORE(u + 3 * pitch + part, PLUS_PRODUCT(ALL(weight_rows[3][1]), h[1], even_b));
+            STORE(u + 4 * pitch + part, MINUS_PRODUCT(ALL(weight_rows[3][1]), h[1], even_b));
+            STORE(u + 5 * pitch + part, h[2]);
+        }
+    }
 }
 
 /* count: WIDTH, or the channels that are left; the others are 0. */
@@ -225,8 +264,12 @@ STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *
 
 const cso_winograd WINOGRAD = {
     .name = WINOGRAD_NAME,
+    .step = OUTPUTS,
+    .side = SIDE,
+    .frequencies = SIDE * SIDE,
     .panel = PANEL,
     .rows = MOST_ROWS,
+    .transform_weights = transform_weights,
     .transform_input = transform_input,
     .multiply = multiply,
     .transform_output = transform_output,

@@ -1,95 +1,84 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Weights to Winograd's frequencies, in double, rounded once. */
+/* Weights in the forms that Winograd's steps read. */
 #include "backends/onednn/winograd.h"
 
-enum { SIDE = CSO_WINOGRAD_SIDE, KERNEL = 3 };
-
-/* Half of the context's memory at most goes to transformed weights: they take four times the weights' own memory. */
-#define MEMORY_SHARE 2
-
-/* Row p of G: 1, p, p^2 over the product of p's distances to the other points. */
-static void make_transform(double out[SIDE][KERNEL])
-{
-    static const double points[SIDE - 1] = {0, 0.625, -0.625, 1.5, -1.5};
-    for (int i = 0; i < SIDE - 1; i++) {
-        double distances = 1;
-        for (int j = 0; j < SIDE - 1; j++) {
-            distances *= j == i ? 1 : points[i] - points[j];
-        }
-        for (int j = 0; j < KERNEL; j++) {
-            out[i][j] = (j == 0 ? 1 : j == 1 ? points[i] : points[i] * points[i]) / distances;
-        }
-    }
-    out[SIDE - 1][0] = 0;
-    out[SIDE - 1][1] = 0;
-    out[SIDE - 1][2] = 1;
-}
-
-static void transform_one(double transform[SIDE][KERNEL], const float *weight, bool turned, float *out, int64_t pitch)
-{
-    double half[SIDE][KERNEL];
-    for (int i = 0; i < SIDE; i++) {
-        for (int j = 0; j < KERNEL; j++) {
-            half[i][j] = 0;
-            for (int k = 0; k < KERNEL; k++) {
-                const int position = k * KERNEL + j;
-                half[i][j] += transform[i][k] * (double)weight[turned ? KERNEL * KERNEL - 1 - position : position];
-            }
-        }
-    }
-    for (int i = 0; i < SIDE; i++) {
-        for (int j = 0; j < SIDE; j++) {
-            double value = 0;
-            for (int k = 0; k < KERNEL; k++) {
-                value += half[i][k] * transform[j][k];
-            }
-            out[(i * SIDE + j) * pitch] = (float)value;
-        }
-    }
-}
+#include <string.h>
 
 typedef struct making {
+    const cso_device *device;
     const cso_winograd_shape *shape;
-    const float *weight;
-    int64_t panel, panels;
-    int threads;
+    int64_t panels;
+    bool transformed;
 } making;
 
-static void make(const void *data, void *out)
+/* Inputs first .. last - 1 of a panel's weights, [in][9][panel]; outputs beyond the last are 0. */
+static void gather(const making *it, const float *weight, int64_t panel, int64_t first, int64_t last, float *to)
+{
+    const cso_winograd_shape *const s = it->shape;
+    const int64_t width = it->device->winograd->panel, left = s->out - panel * width;
+    const int64_t outputs = left < width ? left : width;
+    memset(to, 0, (size_t)((last - first) * CSO_WINOGRAD_AREA * width) * sizeof *to);
+    for (int64_t o = 0; o < outputs; o++) {
+        for (int64_t i = first; i < last; i++) {
+            const int64_t output = panel * width + o;
+            const float *const from =
+                weight + (s->turned ? i * s->out + output : output * s->in + i) * CSO_WINOGRAD_AREA;
+            for (int k = 0; k < CSO_WINOGRAD_AREA; k++) {
+                to[((i - first) * CSO_WINOGRAD_AREA + k) * width + o] = from[s->turned ? CSO_WINOGRAD_AREA - 1 - k : k];
+            }
+        }
+    }
+}
+
+/* So few inputs at a time that what is gathered stays in the cache. */
+enum { GATHERED = 8, WIDEST_PANEL = 32 };
+
+static void transform(const making *it, const float *weight, int64_t panel, float *out)
+{
+    const cso_winograd *const set = it->device->winograd;
+    const int64_t in = it->shape->in;
+    float plain[GATHERED * CSO_WINOGRAD_AREA * WIDEST_PANEL], row[CSO_WINOGRAD_MOST_SIDE * GATHERED * WIDEST_PANEL];
+    for (int64_t first = 0; first < in; first += GATHERED) {
+        const int64_t count = in - first < GATHERED ? in - first : GATHERED;
+        gather(it, weight, panel, first, first + count, plain);
+        for (int64_t r = 0; r < set->side; r++) {
+            set->transform_weights(plain, count, r, row, (size_t)(count * set->panel));
+            for (int64_t f = 0; f < set->side; f++) {
+                memcpy(out + (((r * set->side + f) * it->panels + panel) * in + first) * set->panel,
+                       row + f * count * set->panel, (size_t)(count * set->panel) * sizeof *out);
+            }
+        }
+    }
+}
+
+static void make(const void *data, const float *values, void *out)
 {
     const making *const it = data;
-    const cso_winograd_shape *const s = it->shape;
-    const int64_t area = KERNEL * KERNEL, pitch = it->panels * s->in * it->panel;
-    double transform[SIDE][KERNEL];
-    make_transform(transform);
-#pragma omp parallel for schedule(static) num_threads(it->threads)
-    for (int64_t o = 0; o < it->panels * it->panel; o++) {
-        for (int64_t i = 0; i < s->in; i++) {
-            float *const to = (float *)out + (o / it->panel * s->in + i) * it->panel + o % it->panel;
-            if (o < s->out) {
-                transform_one(transform, it->weight + (s->turned ? i * s->out + o : o * s->in + i) * area, s->turned,
-                              to, pitch);
-                continue;
-            }
-            for (int f = 0; f < CSO_WINOGRAD_FREQUENCIES; f++) {
-                to[f * pitch] = 0;
-            }
+    const int64_t in = it->shape->in, plain = in * CSO_WINOGRAD_AREA * it->device->winograd->panel;
+#pragma omp parallel for schedule(static) num_threads(it->device->threads)
+    for (int64_t panel = 0; panel < it->panels; panel++) {
+        if (it->transformed) {
+            transform(it, values, panel, out);
+        } else {
+            gather(it, values, panel, 0, in, (float *)out + panel * plain);
         }
     }
 }
 
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
-                                 const float **out)
+                                 bool transformed, const float **out)
 {
     const cso_winograd *const set = device->winograd;
-    const int64_t panels = (shape->out + set->panel - 1) / set->panel;
-    const making it = {
-        .shape = shape, .weight = weight->data, .panel = set->panel, .panels = panels, .threads = device->threads};
-    const size_t count = (size_t)(CSO_WINOGRAD_FREQUENCIES * panels * set->panel) * (size_t)shape->in;
+    const making it = {.device = device,
+                       .shape = shape,
+                       .panels = (shape->out + set->panel - 1) / set->panel,
+                       .transformed = transformed};
+    const int64_t each = transformed ? set->frequencies : CSO_WINOGRAD_AREA;
+    const size_t size = (size_t)(each * it.panels * set->panel * shape->in) * sizeof(float);
+    const int form = (int)((each * WIDEST_PANEL + set->panel - 1) * 2) + shape->turned;
     const void *data = NULL;
-    const carso_status status =
-        cso_packed_get_made(device, weight, (int)set->panel * 2 + shape->turned, count * sizeof(float),
-                            device->context->memory_limit / MEMORY_SHARE, make, &it, &data);
+    const carso_status status = cso_packed_get_made(
+        device, weight, form, transformed ? CSO_MEMORY_TRANSFORMED : CSO_MEMORY_PACKED, size, make, &it, &data);
     *out = data;
     return status;
 }

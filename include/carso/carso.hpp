@@ -161,6 +161,13 @@ public:
     carso_context *get() const noexcept { return handle_.get(); }
     std::string backend() const { return carso_context_backend(get()); }
     std::int32_t threads() const noexcept { return carso_context_threads(get()); }
+    carso_memory memory() const
+    {
+        carso_memory memory{};
+        memory.struct_size = sizeof memory;
+        detail::check(carso_context_memory(get(), &memory), get());
+        return memory;
+    }
 
 private:
     /* There is no context to ask, and the reason only goes to a log: try again with one that keeps it. */

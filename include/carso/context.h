@@ -97,6 +97,19 @@ typedef struct carso_progress {
 /** Return 0 to go on, anything else to cancel: the call then returns CARSO_CANCELLED. */
 typedef int (*carso_progress_callback)(const carso_progress *progress, void *user);
 
+/**
+ * How the CPU backend may compute convolutions; others ignore it. Errors in the table of backends/onednn/README.md.
+ * Since 0.1.
+ */
+typedef enum carso_convolution {
+    /** As fast as possible: Winograd's filtering in 4x4 tiles where that pays. */
+    CARSO_CONVOLUTION_AUTOMATIC = 0,
+    /** Errors as small as a direct convolution's: Winograd's filtering in 2x2 tiles at most. */
+    CARSO_CONVOLUTION_PRECISE = 1,
+    /** Direct convolutions alone. */
+    CARSO_CONVOLUTION_DIRECT = 2
+} carso_convolution;
+
 /** Options of carso_context_create. Since 0.1. */
 typedef struct carso_context_options {
     size_t struct_size;
@@ -111,11 +124,14 @@ typedef struct carso_context_options {
     /** All zero: the C library's allocator. */
     carso_allocator allocator;
     /**
-     * Bytes that the working buffers of one running call may take, 0: 1 GiB. Batches are split to keep it; if a
-     * single image needs more, it is processed alone. The CPU backend may keep weights in a faster form beside that,
-     * of half as many bytes.
+     * Bytes that the working buffers of one running call may take, and those kept for later calls together; 0: 1 GiB.
+     * Batches are split to keep it; if a single image needs more, it is processed alone. Weights come on top:
+     * carso_context_memory says how much of what there is.
      */
     uint64_t memory_limit;
+    /** A carso_convolution. */
+    int32_t convolution;
+    int32_t reserved;
 } carso_context_options;
 
 typedef struct carso_context carso_context;
@@ -149,6 +165,32 @@ CARSO_API const char *carso_context_backend(const carso_context *context);
 
 /** Number of threads that the context computes with. Thread-safety: any thread. Since 0.1. */
 CARSO_API int32_t carso_context_threads(const carso_context *context);
+
+/**
+ * What a context's models and calls hold of memory, in bytes. Not counted: what third-party libraries take for
+ * themselves, images, results, and the small change. Since 0.1.
+ */
+typedef struct carso_memory {
+    size_t struct_size;
+    /** Weights in mapped model files. Those that are packed need not be in memory. */
+    uint64_t mapped_weights;
+    /** Weights otherwise: made, trained, with BatchNorm folded in, and their gradients. */
+    uint64_t own_weights;
+    /** Copies of weights in the order that a backend's kernels want. */
+    uint64_t packed_weights;
+    /** Copies in a larger form, for speed. */
+    uint64_t transformed_weights;
+    /** Working buffers, in use or kept for the next call, and the most there have been. */
+    uint64_t buffers;
+    uint64_t most_buffers;
+} carso_memory;
+
+/**
+ * Fills *out_memory, whose struct_size the caller has set. Other threads' calls may change it meanwhile.
+ * Returns INVALID_ARGUMENT.
+ * Thread-safety: any thread. Since 0.1.
+ */
+CARSO_API carso_status carso_context_memory(const carso_context *context, carso_memory *out_memory);
 
 /** Number of backends in this build. Thread-safety: any thread. Since 0.1. */
 CARSO_API size_t carso_backend_count(void);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "backends/backend.h"
+#include "graph/arena_pool.h"
 
 #define MOST_THREADS 1024
 #define DEFAULT_MEMORY_LIMIT ((uint64_t)1 << 30)
@@ -23,6 +24,7 @@
 /* One allocation holds the context and what it points to. */
 typedef struct context_block {
     carso_context context;
+    cso_memory_count memory[CSO_MEMORY_KINDS];
     pthread_mutex_t lock;
     char message[CSO_MESSAGE_SIZE];
 } context_block;
@@ -117,6 +119,10 @@ static carso_status check_options(const carso_context *reporter, const carso_con
         return cso_fail(reporter, CARSO_ERROR_INVALID_ARGUMENT, "context options: log_level is %d, not in %d to %d",
                         (int)options->log_level, CARSO_LOG_ERROR, CARSO_LOG_DEBUG);
     }
+    if (options->convolution < CARSO_CONVOLUTION_AUTOMATIC || options->convolution > CARSO_CONVOLUTION_DIRECT) {
+        return cso_fail(reporter, CARSO_ERROR_INVALID_ARGUMENT, "context options: convolution is %d, not in %d to %d",
+                        (int)options->convolution, CARSO_CONVOLUTION_AUTOMATIC, CARSO_CONVOLUTION_DIRECT);
+    }
     return CARSO_OK;
 }
 
@@ -186,6 +192,7 @@ carso_status carso_context_create(const carso_context_options *options, carso_co
     context->log = resolved.log;
     context->log_user = resolved.log_user;
     context->log_level = (carso_log_level)resolved.log_level;
+    context->convolution = (carso_convolution)resolved.convolution;
     context->threads = resolved.threads != 0 ? (int)resolved.threads : available_cores();
     const uint64_t limit = resolved.memory_limit != 0 ? resolved.memory_limit : DEFAULT_MEMORY_LIMIT;
     context->memory_limit = limit > SIZE_MAX ? SIZE_MAX : (size_t)limit;
@@ -195,10 +202,13 @@ carso_status carso_context_create(const carso_context_options *options, carso_co
     }
     context->message_lock = &block->lock;
     context->message = block->message;
+    context->memory = block->memory;
 
     status = resolved.backend != NULL ? open_named_backend(context, resolved.backend) : open_first_backend(context);
+    if (status == CARSO_OK) {
+        status = cso_arena_pool_create(context);
+    }
     if (status != CARSO_OK) {
-        context->device = NULL;
         carso_context_destroy(context);
         return status;
     }
@@ -212,6 +222,7 @@ void carso_context_destroy(carso_context *context)
     if (context == NULL || atomic_fetch_sub(&context->references, 1) != 1) {
         return;
     }
+    cso_arena_pool_destroy(context);
     if (context->device != NULL) {
         context->backend->device_destroy(context->device);
     }
@@ -245,6 +256,21 @@ const char *carso_context_backend(const carso_context *context)
 }
 
 int32_t carso_context_threads(const carso_context *context) { return context == NULL ? 0 : context->threads; }
+
+carso_status carso_context_memory(const carso_context *context, carso_memory *out_memory)
+{
+    if (context == NULL || out_memory == NULL) {
+        return cso_fail_missing(context, "carso_context_memory", context == NULL ? "context" : "out_memory");
+    }
+    const cso_memory_count *const count = context->memory;
+    const carso_memory memory = {.mapped_weights = atomic_load(&count[CSO_MEMORY_MAPPED].now),
+                                 .own_weights = atomic_load(&count[CSO_MEMORY_WEIGHTS].now),
+                                 .packed_weights = atomic_load(&count[CSO_MEMORY_PACKED].now),
+                                 .transformed_weights = atomic_load(&count[CSO_MEMORY_TRANSFORMED].now),
+                                 .buffers = atomic_load(&count[CSO_MEMORY_BUFFERS].now),
+                                 .most_buffers = atomic_load(&count[CSO_MEMORY_BUFFERS].most)};
+    return cso_struct_fill(context, "carso_context_memory", out_memory, &memory, sizeof memory);
+}
 
 size_t carso_backend_count(void) { return cso_backend_count(); }
 

@@ -108,6 +108,15 @@ void cso_log(const carso_context *context, carso_log_level level, const char *fo
     send_to_log(context, level, text);
 }
 
+void cso_memory_taken(const carso_context *context, cso_memory_kind kind, ptrdiff_t bytes)
+{
+    cso_memory_count *const count = &context->memory[kind];
+    const size_t now = atomic_fetch_add(&count->now, (size_t)bytes) + (size_t)bytes;
+    size_t most = atomic_load(&count->most);
+    while (bytes > 0 && now > most && !atomic_compare_exchange_weak(&count->most, &most, now)) {
+    }
+}
+
 void *cso_allocate_raw(const carso_context *context, size_t count, size_t size)
 {
     if (size != 0 && count > PTRDIFF_MAX / size) {

@@ -14,6 +14,22 @@
 
 struct cso_backend;
 struct cso_device;
+struct cso_arena_pool;
+
+/* What takes memory for long; bytes of each are counted. */
+typedef enum cso_memory_kind {
+    CSO_MEMORY_MAPPED,      /* weights in a mapped file */
+    CSO_MEMORY_WEIGHTS,     /* other weights, their device's copies and gradients */
+    CSO_MEMORY_PACKED,      /* weights in another order, or type */
+    CSO_MEMORY_TRANSFORMED, /* weights in a larger form */
+    CSO_MEMORY_BUFFERS,     /* arenas, idle ones included */
+    CSO_MEMORY_KINDS
+} cso_memory_kind;
+
+/* Bytes now, and the most there were. */
+typedef struct cso_memory_count {
+    atomic_size_t now, most;
+} cso_memory_count;
 
 struct carso_context {
     atomic_int references;
@@ -23,8 +39,11 @@ struct carso_context {
     carso_log_level log_level;
     int threads;
     size_t memory_limit;
+    carso_convolution convolution;
     const struct cso_backend *backend;
     struct cso_device *device;
+    cso_memory_count *memory;       /* [CSO_MEMORY_KINDS] */
+    struct cso_arena_pool *arenas;  /* lib/graph's; made with the context */
     pthread_mutex_t *message_lock; /* the context is const to most callers, its message is not */
     char *message;                 /* CSO_MESSAGE_SIZE */
 };
@@ -53,6 +72,9 @@ carso_status cso_fail_system(const carso_context *context, int error, const char
 
 void cso_log(const carso_context *context, carso_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Counts bytes as taken, or given back. */
+void cso_memory_taken(const carso_context *context, cso_memory_kind kind, ptrdiff_t bytes);
 
 /* Memory from the caller's allocator, aligned to CSO_ALIGNMENT; NULL where it fails or count * size overflows.
  * A size of 0 gives a valid pointer. cso_allocate zeroes, cso_allocate_raw does not. */

@@ -372,6 +372,15 @@ void cso_safetensors_release(cso_safetensors *file)
     carso_context_destroy(context);
 }
 
+void cso_safetensors_rest(const cso_safetensors *file, const void *data, size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + bytes) / page * page;
+    if (file->map != NULL && begin < end) {
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* a wish */
+    }
+}
+
 size_t cso_safetensors_count(const cso_safetensors *file) { return file->count; }
 
 const cso_tensor *cso_safetensors_at(const cso_safetensors *file, size_t index)

@@ -48,6 +48,10 @@ const char *cso_safetensors_metadata(const cso_safetensors *file, const char *ke
  * or it is absent. */
 carso_status cso_safetensors_check(const cso_safetensors *file);
 
+/* These bytes of the file will not be read for long: their pages need not stay in memory. They can be read all the
+ * same. */
+void cso_safetensors_rest(const cso_safetensors *file, const void *data, size_t bytes);
+
 typedef struct cso_tensor_write {
     const char *name;
     cso_tensor_type type;

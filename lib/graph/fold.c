@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/safetensors.h"
+
 /* One result that a weight keeps. It holds references to what it was made of, so that their addresses identify it. */
 struct cso_folded {
     struct cso_folded *next;
@@ -15,53 +17,104 @@ struct cso_folded {
     cso_parameter *weight, *bias;
 };
 
-/* The output channel that element i of a product's weight belongs to. */
-static int64_t output_channel(const cso_op *op, size_t i)
-{
-    const int64_t *const dimension = op->parameter[0]->dimension;
-    int64_t inner, per_group, channel_in;
+/* What folded weights are computed from. */
+typedef struct recipe {
+    const float *host;
+    size_t count;
+    int64_t inner, across; /* elements of an output channel that follow each other, output channels (of a group) likewise */
+    int64_t period, step;  /* so many elements have across channels; where they begin again, step further */
+    double factor[];       /* [output channels] */
+} recipe;
 
-    if (op->kind != CSO_OP_TRANSPOSED_CONVOLUTION) {
-        return (int64_t)(i / (op->parameter[0]->count / (size_t)dimension[0]));
+/*
+ * Element i belongs to output channel i / period * step + i / inner % across. A transposed convolution's weight is
+ * [in][out / groups][kh][kw], and an input channel's group is its output channels'.
+ */
+static void describe(const cso_op *op, recipe *out)
+{
+    const cso_parameter *const weight = op->parameter[0];
+
+    out->host = weight->host;
+    out->count = weight->count;
+    if (op->kind == CSO_OP_TRANSPOSED_CONVOLUTION) {
+        out->inner = weight->dimension[2] * weight->dimension[3];
+        out->across = weight->dimension[1];
+        out->period = (int64_t)weight->count / op->attributes.groups;
+        out->step = out->across;
+    } else {
+        out->inner = (int64_t)weight->count / weight->dimension[0];
+        out->across = 1;
+        out->period = out->inner;
+        out->step = 1;
     }
-    /* [in][out / groups][kh][kw]: an output channel's group is its input channels'. */
-    inner = dimension[2] * dimension[3];
-    per_group = dimension[1];
-    channel_in = (int64_t)i / (inner * per_group);
-    return channel_in / (dimension[0] / op->attributes.groups) * per_group + (int64_t)i / inner % per_group;
+}
+
+static void fill(const recipe *from, float *out)
+{
+    for (size_t start = 0; start < from->count; start += (size_t)from->inner) {
+        const int64_t i = (int64_t)start;
+        const double factor = from->factor[i / from->period * from->step + i / from->inner % from->across];
+
+        for (size_t j = start; j < start + (size_t)from->inner; j++) {
+            out[j] = (float)((double)from->host[j] * factor);
+        }
+    }
+}
+
+static void fill_deferred(const cso_parameter *parameter, float *out)
+{
+    const recipe *const from = parameter->recipe;
+
+    fill(from, out);
+    cso_safetensors_rest(parameter->mapped, from->host, from->count * sizeof(float));
+}
+
+static carso_status make_weight(const carso_context *context, const cso_op *product, recipe *from, cso_parameter **out)
+{
+    cso_parameter *const weight = product->parameter[0];
+    carso_status status;
+
+    /* What the backend packs anyway need not be kept too. */
+    if (context->backend->defers && product->kind != CSO_OP_LINEAR && weight->mapped && weight->host) {
+        return cso_parameter_create_deferred(context, weight->rank, weight->dimension, fill_deferred, from,
+                                             weight->mapped, out);
+    }
+    status = cso_parameter_create(context, weight->rank, weight->dimension, NULL, out);
+    if (status == CARSO_OK) {
+        fill(from, (*out)->owned);
+    }
+    cso_release(context, from);
+    return status;
 }
 
 /* weight and bias such that the product alone computes what it and the BatchNorm did. */
 static carso_status compute(const carso_context *context, const cso_op *product, const cso_op *norm,
                             cso_parameter **out_weight, cso_parameter **out_bias)
 {
-    const cso_parameter *const weight = product->parameter[0];
     const float *const bias = product->parameter[1] ? product->parameter[1]->host : NULL;
     const int64_t channels = product->output.dimension[0];
-    carso_status status = CARSO_OK;
-    double *factor;
-    float *values, *shift;
+    carso_status status;
+    recipe *from;
+    float *shift;
 
-    factor = cso_allocate(context, (size_t)channels, sizeof(*factor));
+    from = cso_allocate(context, 1, sizeof(*from) + (size_t)channels * sizeof(from->factor[0]));
     shift = cso_allocate(context, (size_t)channels, sizeof(*shift));
-    values = cso_allocate_raw(context, weight->count, sizeof(*values));
-    if (!factor || !shift || !values) {
-        status = cso_fail_memory(context, "folded weights");
-        goto done;
+    if (!from || !shift) {
+        cso_release(context, from);
+        cso_release(context, shift);
+        return cso_fail_memory(context, "folded weights");
     }
+    describe(product, from);
     for (int64_t c = 0; c < channels; c++) {
         const double gamma = norm->parameter[0] ? (double)norm->parameter[0]->host[c] : 1.0;
         const double beta = norm->parameter[1] ? (double)norm->parameter[1]->host[c] : 0.0;
         const double mean = (double)norm->parameter[2]->host[c];
         const double variance = (double)norm->parameter[3]->host[c];
 
-        factor[c] = gamma / sqrt(variance + (double)norm->attributes.epsilon);
-        shift[c] = (float)(((bias ? (double)bias[c] : 0.0) - mean) * factor[c] + beta);
+        from->factor[c] = gamma / sqrt(variance + (double)norm->attributes.epsilon);
+        shift[c] = (float)(((bias ? (double)bias[c] : 0.0) - mean) * from->factor[c] + beta);
     }
-    for (size_t i = 0; i < weight->count; i++) {
-        values[i] = (float)((double)weight->host[i] * factor[output_channel(product, i)]);
-    }
-    status = cso_parameter_create(context, weight->rank, weight->dimension, values, out_weight);
+    status = make_weight(context, product, from, out_weight);
     if (status == CARSO_OK) {
         status = cso_parameter_create(context, 1, &channels, shift, out_bias);
         if (status != CARSO_OK) {
@@ -69,10 +122,7 @@ static carso_status compute(const carso_context *context, const cso_op *product,
             *out_weight = NULL;
         }
     }
-done:
-    cso_release(context, factor);
     cso_release(context, shift);
-    cso_release(context, values);
     return status;
 }
 

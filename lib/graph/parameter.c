@@ -123,9 +123,26 @@ static carso_status read_elements(const carso_context *context, const void *sour
     return CARSO_OK;
 }
 
+/* Host values, and what the device has beside them; once when a parameter is ready, and back when it goes. */
+static void count_bytes(cso_parameter *parameter, ptrdiff_t sign)
+{
+    if (parameter->counted == (sign > 0)) {
+        return;
+    }
+    parameter->counted = sign > 0;
+    const size_t own = parameter->count * element_size(parameter->context);
+    const size_t beside = (parameter->data != NULL && parameter->data != (const void *)parameter->host ? own : 0) +
+                          (parameter->gradient != NULL ? own : 0) +
+                          (parameter->owned != NULL ? parameter->count * sizeof(float) : 0);
+    const size_t mapped = parameter->mapped != NULL && parameter->host != NULL ? parameter->count * sizeof(float) : 0;
+    cso_memory_taken(parameter->context, CSO_MEMORY_WEIGHTS, sign * (ptrdiff_t)beside);
+    cso_memory_taken(parameter->context, CSO_MEMORY_MAPPED, sign * (ptrdiff_t)mapped);
+}
+
 static void destroy(cso_parameter *parameter)
 {
     const carso_context *context = parameter->context;
+    count_bytes(parameter, -1);
     cso_fold_forget(parameter);
     if (parameter->packed != NULL) {
         context->backend->packed_release(context->device, parameter);
@@ -135,6 +152,7 @@ static void destroy(cso_parameter *parameter)
         device_destroy(context, parameter->data);
     }
     cso_release(context, parameter->owned);
+    cso_release(context, parameter->recipe);
     if (parameter->mapped != NULL) {
         cso_safetensors_release(parameter->mapped);
     }
@@ -142,9 +160,9 @@ static void destroy(cso_parameter *parameter)
     cso_release(context, parameter);
 }
 
-/* host: taken as it is; NULL: host memory of its own, zeroed. */
+/* host: taken as it is; NULL: host memory of its own, zeroed, unless deferred. */
 static carso_status create(const carso_context *context, int rank, const int64_t *dimension, const float *host,
-                           cso_parameter **out)
+                           bool deferred, cso_parameter **out)
 {
     size_t count = 1;
     *out = NULL;
@@ -182,7 +200,7 @@ static carso_status create(const carso_context *context, int rank, const int64_t
     parameter->count = count;
     parameter->constant = true;
     parameter->host = host;
-    if (host == NULL) {
+    if (host == NULL && !deferred) {
         parameter->owned = cso_allocate(context, count, sizeof(float));
         if (parameter->owned == NULL) {
             destroy(parameter);
@@ -215,7 +233,7 @@ carso_status cso_parameter_create(const carso_context *context, int rank, const 
 {
     cso_parameter *parameter;
     *out = NULL;
-    carso_status status = create(context, rank, dimension, NULL, &parameter);
+    carso_status status = create(context, rank, dimension, NULL, false, &parameter);
     if (status != CARSO_OK) {
         return status;
     }
@@ -227,6 +245,7 @@ carso_status cso_parameter_create(const carso_context *context, int rank, const 
         destroy(parameter);
         return status;
     }
+    count_bytes(parameter, 1);
     *out = parameter;
     return CARSO_OK;
 }
@@ -239,7 +258,7 @@ carso_status cso_parameter_create_mapped(const carso_context *context, int rank,
     if (host == NULL) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "a mapped parameter has no data");
     }
-    carso_status status = create(context, rank, dimension, host, &parameter);
+    carso_status status = create(context, rank, dimension, host, false, &parameter);
     if (status != CARSO_OK) {
         return status;
     }
@@ -252,7 +271,24 @@ carso_status cso_parameter_create_mapped(const carso_context *context, int rank,
         destroy(parameter);
         return status;
     }
+    count_bytes(parameter, 1);
     *out = parameter;
+    return CARSO_OK;
+}
+
+carso_status cso_parameter_create_deferred(const carso_context *context, int rank, const int64_t *dimension,
+                                           void (*fill)(const cso_parameter *parameter, float *out), void *recipe,
+                                           struct cso_safetensors *file, cso_parameter **out)
+{
+    const carso_status status = create(context, rank, dimension, NULL, true, out);
+    if (status != CARSO_OK) {
+        cso_release(context, recipe);
+        return status;
+    }
+    (*out)->fill = fill;
+    (*out)->recipe = recipe;
+    cso_safetensors_retain(file);
+    (*out)->mapped = file;
     return CARSO_OK;
 }
 
@@ -261,7 +297,7 @@ carso_status cso_parameter_create_trainable(const cso_parameter *source, cso_par
     const carso_context *context = source->context;
     cso_parameter *parameter;
     *out = NULL;
-    carso_status status = create(context, source->rank, source->dimension, NULL, &parameter);
+    carso_status status = create(context, source->rank, source->dimension, NULL, false, &parameter);
     if (status != CARSO_OK) {
         return status;
     }
@@ -278,6 +314,7 @@ carso_status cso_parameter_create_trainable(const cso_parameter *source, cso_par
         destroy(parameter);
         return status;
     }
+    count_bytes(parameter, 1);
     *out = parameter;
     return CARSO_OK;
 }

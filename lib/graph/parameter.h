@@ -12,6 +12,11 @@ carso_status cso_parameter_create(const carso_context *context, int rank, const 
 /* Constant, using host data in place; file (may be NULL) is retained. */
 carso_status cso_parameter_create_mapped(const carso_context *context, int rank, const int64_t *dimension, const float *host,
                                          struct cso_safetensors *file, cso_parameter **out);
+/* Constant, without values of its own: fill writes them when they are wanted. Takes recipe over, also on failure, which
+ * the context's allocator made. */
+carso_status cso_parameter_create_deferred(const carso_context *context, int rank, const int64_t *dimension,
+                                           void (*fill)(const cso_parameter *parameter, float *out), void *recipe,
+                                           struct cso_safetensors *file, cso_parameter **out);
 /* Not constant, a copy of source's values, with a zeroed gradient. */
 carso_status cso_parameter_create_trainable(const cso_parameter *source, cso_parameter **out);
 void cso_parameter_retain(cso_parameter *parameter);

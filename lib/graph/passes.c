@@ -59,6 +59,9 @@ static bool constant_parameters(const cso_op *op)
 
 static bool has_epilogue(const cso_op *op) { return op->epilogue.activate || op->epilogue.residual; }
 
+/* Elements of a matrix above which a copy of it costs more than BatchNorm's own pass over the few values behind it. */
+#define LARGE_MATRIX ((size_t)1 << 20)
+
 static carso_status fold_batch_norm(rewrite *state, int index)
 {
     cso_step *const norm = &state->program->forward.step[index];
@@ -75,7 +78,9 @@ static carso_status fold_batch_norm(rewrite *state, int index)
     if ((product->op.kind != CSO_OP_CONVOLUTION && product->op.kind != CSO_OP_TRANSPOSED_CONVOLUTION &&
          product->op.kind != CSO_OP_LINEAR) ||
         has_epilogue(&product->op) || !constant_parameters(&product->op) || !constant_parameters(&norm->op) ||
-        !same_shape(&product->op.output, &norm->op.input[0])) {
+        !same_shape(&product->op.output, &norm->op.input[0]) ||
+        !product->op.parameter[0]->host /* a fold already, without values of its own */ ||
+        (product->op.kind == CSO_OP_LINEAR && product->op.parameter[0]->count > LARGE_MATRIX)) {
         return CARSO_OK;
     }
     status = cso_fold(state->program->context, &product->op, &norm->op, !state->folded[before], &weight, &bias);

@@ -17,12 +17,9 @@ static const cso_step *step_at(const cso_program *program, int index)
                                           : &program->backward.step[index - program->forward.count];
 }
 
-/* Whether arenas are the backend's to make. */
-static bool has_buffers(const cso_backend *backend) { return !backend->host_memory && backend->buffer_create != NULL; }
-
 static void *tensor_address(const cso_plan *plan, int tensor)
 {
-    return tensor < 0 ? NULL : plan->arena + plan->offset[plan->program->tensor[tensor].buffer];
+    return tensor < 0 ? NULL : cso_arena_memory(plan->arena) + plan->offset[plan->program->tensor[tensor].buffer];
 }
 
 /* Bytes of a tensor that crosses between host and device. */
@@ -115,7 +112,7 @@ static void fill_arguments(cso_plan *plan)
         argument->input = input;
         argument->output = output;
         argument->saved = tensor_address(plan, step->saved);
-        argument->workspace = plan->workspace_size[i] > 0 ? plan->arena + plan->workspace_offset[i] : NULL;
+        argument->workspace = plan->workspace_size[i] > 0 ? cso_arena_memory(plan->arena) + plan->workspace_offset[i] : NULL;
         for (int j = 0; j < step->input_count; j++) {
             *input++ = tensor_address(plan, step->input[j]);
         }
@@ -131,7 +128,6 @@ carso_status cso_plan_allocate(cso_plan *plan)
     const carso_context *const context = program->context;
     const cso_backend *const backend = context->backend;
     size_t input_count = 0, output_count = 0;
-    carso_status status = CARSO_OK;
 
     for (int i = 0; i < step_count(program); i++) {
         input_count += (size_t)step_at(program, i)->input_count;
@@ -145,26 +141,23 @@ carso_status cso_plan_allocate(cso_plan *plan)
     if (!plan->argument || !plan->input || !plan->output || !plan->written || !plan->seeded) {
         return cso_fail_memory(context, "plan");
     }
-    if (has_buffers(backend)) {
-        void *buffer = NULL;
+    return backend->host_memory ? CARSO_OK : allocate_staging(plan);
+}
 
-        status = backend->buffer_create(context->device, plan->arena_size, &buffer);
-        plan->arena = buffer;
-    } else {
-        plan->arena = cso_allocate_raw(context, plan->arena_size, 1);
-        if (!plan->arena) {
-            status =
-                cso_fail(context, CARSO_ERROR_OUT_OF_MEMORY,
-                         "no memory for %zu bytes of working buffers; set a smaller memory limit", plan->arena_size);
-        }
-    }
-    if (status == CARSO_OK && !backend->host_memory) {
-        status = allocate_staging(plan);
-    }
+carso_status cso_plan_attach(cso_plan *plan)
+{
+    const carso_status status = cso_arena_acquire(plan->program->context, plan->arena_size, &plan->arena);
+
     if (status == CARSO_OK) {
         fill_arguments(plan);
     }
     return status;
+}
+
+void cso_plan_detach(cso_plan *plan)
+{
+    cso_arena_release(plan->program->context, plan->arena);
+    plan->arena = NULL;
 }
 
 void cso_plan_destroy(cso_plan *plan)
@@ -182,11 +175,7 @@ void cso_plan_destroy(cso_plan *plan)
             }
         }
     }
-    if (plan->arena && has_buffers(context->backend)) {
-        context->backend->buffer_destroy(context->device, plan->arena);
-    } else {
-        cso_release(context, plan->arena);
-    }
+    cso_plan_detach(plan);
     cso_release(context, plan->kernel);
     cso_release(context, plan->workspace_size);
     cso_release(context, plan->workspace_offset);

@@ -5,10 +5,7 @@
 #include "graph/memory_plan.h"
 #include "graph/program_parts.h"
 
-/*
- * Idle plans are dropped, the one that was not used for longest first, while there are more than MOST_IDLE or while
- * their arenas together exceed the context's memory limit; the one just released always stays.
- */
+/* Of more idle plans, the one that was not used for longest is dropped. They hold kernels, their arenas are elsewhere. */
 #define MOST_IDLE 16
 
 #define MOST_BATCH ((int64_t)1 << 16) /* answer of cso_program_batch_limit */
@@ -82,6 +79,14 @@ carso_status cso_program_acquire(cso_program *program, int64_t batch, cso_plan *
             return status;
         }
     }
+    status = cso_plan_attach(plan);
+    if (status == CARSO_ERROR_OUT_OF_MEMORY && drop_idle(program)) {
+        status = cso_plan_attach(plan);
+    }
+    if (status != CARSO_OK) {
+        cso_plan_destroy(plan);
+        return status;
+    }
     plan->next = NULL;
     plan->forward_done = plan->backward_ready = plan->backward_done = false;
     memset(plan->written, 0, (size_t)program->input_count * sizeof(*plan->written));
@@ -94,20 +99,18 @@ void cso_plan_release(cso_plan *plan)
     cso_program *program;
     cso_plan **link;
     cso_plan *excess;
-    size_t bytes = 0;
     int count = 0;
 
     if (!plan) {
         return;
     }
     program = plan->program;
+    cso_plan_detach(plan);
     pthread_mutex_lock(&program->lock);
     plan->next = program->idle;
     program->idle = plan;
     for (link = &program->idle; *link; link = &(*link)->next) {
-        bytes += (*link)->arena_size;
-        count++;
-        if (count > 1 && (count > MOST_IDLE || bytes > program->context->memory_limit)) {
+        if (++count > MOST_IDLE) {
             break;
         }
     }

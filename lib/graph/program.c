@@ -453,6 +453,7 @@ void cso_program_destroy(cso_program *program)
         program->idle = plan->next;
         cso_plan_destroy(plan);
     }
+    cso_arena_pool_clear(context);
     clear_list(context, &program->forward);
     clear_list(context, &program->backward);
     cso_release(context, program->tensor);

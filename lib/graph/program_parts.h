@@ -4,6 +4,7 @@
 #ifndef CSO_GRAPH_PROGRAM_PARTS_H
 #define CSO_GRAPH_PROGRAM_PARTS_H
 
+#include "graph/arena_pool.h"
 #include "graph/program.h"
 
 typedef enum cso_step_kind {
@@ -76,7 +77,7 @@ struct cso_plan {
     cso_arguments *argument;  /* [steps], pointing into the two arrays below */
     const void **input;
     void **output;
-    unsigned char *arena; /* device memory */
+    cso_arena *arena; /* device memory, while the plan is in use */
     size_t arena_size;
     void *staging; /* host memory for what crosses over, where the backend's memory is not the host's */
     bool *written; /* [inputs] */
@@ -101,9 +102,11 @@ carso_status cso_program_derive(cso_program *program, const bool *needs, bool pa
 /* Whether step has parameters that backward gives gradients to. */
 bool cso_step_trains(const cso_step *step);
 
-/* plan.c: without memory (batch limits), and then with. */
+/* plan.c: without memory (batch limits), with all but its arena, and with that, for which detach gives it back. */
 carso_status cso_plan_prepare(cso_program *program, int64_t batch, cso_plan **out);
 carso_status cso_plan_allocate(cso_plan *plan);
+carso_status cso_plan_attach(cso_plan *plan);
+void cso_plan_detach(cso_plan *plan);
 void cso_plan_destroy(cso_plan *plan);
 
 #endif

@@ -6,6 +6,8 @@
 
 /* Host buffers of one kind may take this share of the memory limit. */
 #define HOST_SHARE 16
+/* Draws without a gradient take this share: buffers as large as that gain no speed by being larger. */
+#define DRAW_SHARE 8
 
 /* A program, and the plan of it that is in use. */
 typedef struct stage {
@@ -33,6 +35,13 @@ static size_t element_size(cso_element element)
 static size_t image_elements(const carso_model *model)
 {
     return (size_t)model->channels * (size_t)model->height * (size_t)model->width;
+}
+
+/* total in as few parts of at most most as can be, of about one size. */
+static int64_t even_share(int64_t total, int64_t most)
+{
+    const int64_t parts = (total + most - 1) / most;
+    return (total + parts - 1) / parts;
 }
 
 /* How many items of this size a host buffer may hold, at least 1. */
@@ -270,6 +279,7 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     const carso_context *const context = model->context;
     const bool gradient = run->gradient != NULL;
     *work = (defence){.model = model, .run = run, .purify_only = purify_only};
+    const int draw_share = gradient ? 2 : DRAW_SHARE;
     carso_status status = stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION, 2,
                                      CSO_RUN_IMAGES, &work->condition);
     if (status == CARSO_OK)
@@ -277,7 +287,7 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
                             purify_only ? CSO_PROGRAM_PURIFY
                             : gradient  ? CSO_PROGRAM_DRAW_GRADIENT
                                         : CSO_PROGRAM_DRAW,
-                            2, CSO_RUN_PAIRS, &work->draw);
+                            draw_share, CSO_RUN_PAIRS, &work->draw);
     if (status != CARSO_OK)
         return status;
 
@@ -297,6 +307,8 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     if (gradient)
         work->images = smaller(work->images, larger(1, work->pairs / run->draws));
     work->pairs = smaller(work->pairs, work->images * run->draws);
+    if (!gradient)
+        work->pairs = even_share(work->images * run->draws, work->pairs);
 
     const size_t images = (size_t)work->images, pairs = (size_t)work->pairs, draws = (size_t)run->draws;
     const size_t row = (size_t)work->classes * sizeof(double);

@@ -104,6 +104,7 @@ void check_allocations(suite *it, const op_trial *trial)
     carso_context_options_init(&options, sizeof options);
     options.backend = it->backend;
     options.threads = 1;
+    options.convolution = it->convolution;
     options.allocator = (carso_allocator){counted_allocate, counted_release, &counts};
     carso_status status = carso_context_create(&options, &context);
     if (!suite_check(it, trial, status == CARSO_OK, "allocations: %s", carso_status_str(status))) {

@@ -7,6 +7,7 @@
 
 typedef struct suite {
     const char *backend;
+    carso_convolution convolution;
     carso_context *tested;        /* two threads */
     carso_context *single_thread; /* the same backend, one thread */
     carso_context *reference;     /* in double */

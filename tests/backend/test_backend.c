@@ -14,17 +14,19 @@
 #include "gradient_check.h"
 #include "graph/graph.h"
 #include "suite.h"
+#include "winograd_bound.h"
 
 #define SKIPPED 77
 /* Trials of a kind that also fail each allocation in turn. */
 #define ALLOCATION_TRIALS 4
 
-static carso_status open_context(const char *backend, int threads, carso_context **out)
+static carso_status open_context(const char *backend, carso_convolution convolution, int threads, carso_context **out)
 {
     carso_context_options options;
     carso_context_options_init(&options, sizeof options);
     options.backend = backend;
     options.threads = threads;
+    options.convolution = convolution;
     return carso_context_create(&options, out);
 }
 
@@ -175,9 +177,15 @@ int main(int argument_count, char **arguments)
 {
     suite it = {0};
     cso_op_kind kind = CSO_OP_COUNT;
+    if (argument_count > 1 && strcmp(arguments[1], "--precise") == 0) {
+        it.convolution = CARSO_CONVOLUTION_PRECISE;
+        winograd_precise = true;
+        argument_count--;
+        arguments++;
+    }
     if (argument_count < 2 || argument_count > 4 ||
         (argument_count > 2 && !cso_op_kind_parse(arguments[2], &kind))) {
-        fprintf(stderr, "usage: test_backend NAME [KIND [NUMBER]]\n");
+        fprintf(stderr, "usage: test_backend [--precise] NAME [KIND [NUMBER]]\n");
         return 2;
     }
     it.backend = arguments[1];
@@ -186,12 +194,12 @@ int main(int argument_count, char **arguments)
         fprintf(stderr, "no backend %s in this build\n", it.backend);
         return 2;
     }
-    if (open_context(it.backend, 2, &it.tested) != CARSO_OK) {
+    if (open_context(it.backend, it.convolution, 2, &it.tested) != CARSO_OK) {
         printf("backend %s does not work on this machine\n", it.backend);
         return SKIPPED;
     }
-    if (open_context(it.backend, 1, &it.single_thread) == CARSO_OK &&
-        open_context("reference-double", 1, &it.reference) == CARSO_OK) {
+    if (open_context(it.backend, it.convolution, 1, &it.single_thread) == CARSO_OK &&
+        open_context("reference-double", CARSO_CONVOLUTION_AUTOMATIC, 1, &it.reference) == CARSO_OK) {
         const int only = argument_count > 3 ? atoi(arguments[3]) : -1;
         for (int k = 0; k < CSO_OP_COUNT; k++) {
             if (kind == CSO_OP_COUNT || kind == (cso_op_kind)k) {

@@ -5,6 +5,9 @@
 
 #include "trial.h"
 
+/* Whether the kernels under test have tiles of 2x2 outputs, not 4x4. Set once, before the first trial. */
+extern bool winograd_precise;
+
 /*
  * Winograd's filtering adds and takes away again what a direct convolution does not, so that an error is relative to
  * what passes through its three steps: the absolute values of inputs and weights, through the absolute values of the
@@ -12,7 +15,7 @@
  */
 bool winograd_magnitude(const op_trial *it, bool forward, double *out);
 
-/* Whether something that is not finite lies in the 6x6 inputs of result's tile: then that may be NaN. */
+/* Whether something that is not finite lies in the inputs of result's tile: then that may be NaN. */
 bool winograd_reached(const op_trial *it, bool forward, size_t result);
 
 #endif

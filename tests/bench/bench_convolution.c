@@ -2,7 +2,9 @@
 /*
  * Winograd's filtering against oneDNN's direct convolution, interleaved in one process, 3x3, stride 1, padding 1:
  * medians and errors against sums in double. The last column says which of the two the backend uses.
- * bench_convolution [avx2] holds Winograd's kernels (not oneDNN: for that set DNNL_MAX_CPU_ISA) to AVX2.
+ * Usage: bench_convolution [precise] [little] [avx2]. precise: F(2x2) in place of F(4x4). little: under the default
+ * memory limit, with which large weights are not kept transformed. avx2: Winograd's kernels (not oneDNN's: for that set
+ * DNNL_MAX_CPU_ISA) for AVX2.
  */
 #include <math.h>
 #include <stdio.h>
@@ -127,7 +129,7 @@ static void errors(const work *it, double largest[2], double mean[2])
     }
 }
 
-static void measure(int threads, bool avx2, int64_t channels, int64_t side, int64_t batch, cso_product product)
+static void measure(int threads, bool precise, bool little, bool avx2, int64_t channels, int64_t side, int64_t batch, cso_product product)
 {
     carso_context_options options;
     work it = {.product = product};
@@ -140,10 +142,14 @@ static void measure(int threads, bool avx2, int64_t channels, int64_t side, int6
     carso_context_options_init(&options, sizeof options);
     options.backend = "onednn";
     options.threads = threads;
+    options.memory_limit = little ? 0 : (uint64_t)64 << 30;
+    options.convolution = precise ? CARSO_CONVOLUTION_PRECISE : CARSO_CONVOLUTION_AUTOMATIC;
     succeed(NULL, carso_context_create(&options, &it.context));
     cso_device *const device = it.context->device;
 #if defined(__x86_64__)
-    device->winograd = avx2 && device->winograd ? &cso_winograd_avx2 : device->winograd;
+    if (avx2 && device->winograd) {
+        device->winograd = precise ? &cso_winograd2_avx2 : &cso_winograd_avx2;
+    }
 #else
     (void)avx2;
 #endif
@@ -178,6 +184,8 @@ static void measure(int threads, bool avx2, int64_t channels, int64_t side, int6
         fprintf(stderr, "nothing to compare\n");
         exit(2);
     }
+    succeed(it.context, cso_primitive_product_ready(device, primitive));
+    succeed(it.context, cso_winograd_product_ready(device, winograd));
     void *const workspace[2] = {require(cso_allocate(it.context, 1, cso_primitive_product_workspace(primitive))),
                                 require(cso_allocate(it.context, 1, cso_winograd_product_workspace(winograd)))};
     double time[2][MOST_ROUNDS];
@@ -231,14 +239,19 @@ int main(int argument_count, char **arguments)
     static const int64_t batches[] = {1, 8};
     static const int64_t shapes[][2] = {{160, 32}, {320, 16}, {640, 8},  {16, 32},
                                         {32, 14},  {64, 7},   {64, 32}, {128, 3}};
-    const bool avx2 = argument_count > 1 && strcmp(arguments[1], "avx2") == 0;
+    bool precise = false, little = false, avx2 = false;
+    for (int i = 1; i < argument_count; i++) {
+        precise = precise || strcmp(arguments[i], "precise") == 0;
+        little = little || strcmp(arguments[i], "little") == 0;
+        avx2 = avx2 || strcmp(arguments[i], "avx2") == 0;
+    }
     printf("product  channels size batch threads | oneDNN direct, median | Winograd | ratio | "
            "error of direct over rms: largest, mean | of Winograd | used\n");
     for (int threads = 2; threads >= 1; threads--) {
         for (int product = 0; product < 2; product++) {
             for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
                 for (size_t k = 0; k < sizeof batches / sizeof batches[0]; k++) {
-                    measure(threads, avx2, shapes[i][0], shapes[i][1], batches[k],
+                    measure(threads, precise, little, avx2, shapes[i][0], shapes[i][1], batches[k],
                             product == 0 ? CSO_PRODUCT_DESTINATION : CSO_PRODUCT_SOURCE);
                 }
             }

@@ -245,12 +245,17 @@ class Prediction(TrainedTest):
 
     def test_speed(self):
         report = self.run_json("bench", self.model, "-b", "2", "-N", "2", "--train-batch", "4", "-r", "2", "-t", "1")
+        self.assertEqual(set(report["memory"]), {"mapped_weights_mib", "own_weights_mib", "packed_weights_mib", "transformed_weights_mib",
+                                                 "buffers_mib"})
+        self.assertGreater(report["memory"]["mapped_weights_mib"], 0)
+        self.assertGreater(report["memory"]["buffers_mib"], 0)
         self.assertLessEqual({"model", "backend", "threads", "batch", "draws", "train_batch", "peak_memory_mib"}, set(report))
         for kind in ("predict", "predict_robust", "input_gradient_classifier", "input_gradient_defence", "train_step"):
             self.assertGreater(report[kind]["images_per_second"], 0)
             self.assertGreater(report[kind]["milliseconds"], 0)
         self.assertNotIn("train_step", self.run_json("bench", self.classifier, "-b", "2", "-r", "1", "-t", "1"))
         out, _ = self.run_program("bench", self.classifier, "-b", "2", "-r", "1", "-t", "1")
+        self.assertRegex(out, r"weights: .* MiB in the mapped file, .* packed, .* transformed\nworking buffers: ")
         self.assertIn("peak memory of the process", out)
 
 

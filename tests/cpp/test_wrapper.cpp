@@ -116,6 +116,18 @@ int stop(const carso_progress *, void *)
     return 1;
 }
 
+START_TEST(test_memory_is_counted)
+{
+    const carso::context context = make_context();
+    ck_assert_uint_eq(context.memory().own_weights, 0);
+    {
+        const carso::model model = make_classifier(context);
+        ck_assert_uint_gt(context.memory().own_weights, 0);
+    }
+    ck_assert_uint_eq(context.memory().own_weights, 0);
+}
+END_TEST
+
 START_TEST(test_views_are_checked)
 {
     const int values[] = {1, 2, 3, 4};
@@ -421,6 +433,7 @@ int main()
     Suite *const suite = suite_create("wrapper");
     TCase *const wrapper = tcase_create("wrapper");
     tcase_set_timeout(wrapper, 60);
+    tcase_add_test(wrapper, test_memory_is_counted);
     tcase_add_test(wrapper, test_views_are_checked);
     tcase_add_test(wrapper, test_predictions_are_those_of_the_c_calls);
     tcase_add_test(wrapper, test_what_was_made_outlives_what_made_it);

@@ -24,6 +24,21 @@ class Models(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
+    def test_contexts_say_what_memory_they_hold(self):
+        self.model.predict_robust(make_images(2), draws=2)
+        memory = self.context.memory
+        self.assertGreater(memory.own_weights, 0)
+        self.assertEqual(memory.mapped_weights, 0)
+        self.assertGreaterEqual(memory.most_buffers, memory.buffers)
+        self.assertGreater(memory.buffers, 0)
+        self.model.save(self.folder / "model.safetensors")
+        with carso.Context(convolution="precise") as context:
+            with carso.Model.load(self.folder / "model.safetensors", context=context):
+                self.assertGreater(context.memory.mapped_weights, 0)
+            self.assertEqual(context.memory.mapped_weights, 0)
+        with self.assertRaises(ValueError):
+            carso.Context(convolution="exact")
+
     def test_say_what_they_are(self):
         info = self.model.info
         self.assertEqual((info.channels, info.image_height, info.image_width, info.classes), (1, SIDE, SIDE, CLASSES))

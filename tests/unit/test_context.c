@@ -129,6 +129,43 @@ START_TEST(default_context_picks_a_backend_and_threads)
 }
 END_TEST
 
+START_TEST(memory_of_a_fresh_context_is_nothing)
+{
+    carso_context *context;
+    carso_memory memory = {.struct_size = sizeof memory, .buffers = 1};
+    struct {
+        size_t struct_size;
+        uint64_t mapped_weights, own_weights;
+    } shorter = {.struct_size = sizeof(size_t) + sizeof(uint64_t), .mapped_weights = 1, .own_weights = 42};
+    ck_assert_int_eq(carso_context_create(NULL, &context), CARSO_OK);
+    ck_assert_int_eq(carso_context_memory(context, &memory), CARSO_OK);
+    ck_assert_uint_eq(memory.mapped_weights + memory.own_weights + memory.packed_weights + memory.transformed_weights, 0);
+    ck_assert_uint_eq(memory.buffers + memory.most_buffers, 0);
+    ck_assert_int_eq(carso_context_memory(context, (carso_memory *)(void *)&shorter), CARSO_OK);
+    ck_assert_uint_eq(shorter.mapped_weights, 0);
+    ck_assert_uint_eq(shorter.own_weights, 42);
+    memory.struct_size = 0;
+    ck_assert_int_eq(carso_context_memory(context, &memory), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_context_memory(context, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_context_memory(NULL, &memory), CARSO_ERROR_INVALID_ARGUMENT);
+    carso_context_destroy(context);
+}
+END_TEST
+
+START_TEST(kinds_of_convolution_are_checked)
+{
+    for (int32_t convolution = -1; convolution <= 3; convolution++) {
+        const bool known = convolution >= CARSO_CONVOLUTION_AUTOMATIC && convolution <= CARSO_CONVOLUTION_DIRECT;
+        carso_context *context;
+        carso_context_options options;
+        carso_context_options_init(&options, sizeof options);
+        options.convolution = convolution;
+        ck_assert_int_eq(carso_context_create(&options, &context), known ? CARSO_OK : CARSO_ERROR_INVALID_ARGUMENT);
+        carso_context_destroy(context);
+    }
+}
+END_TEST
+
 START_TEST(every_backend_can_be_named)
 {
     for (size_t i = 0; i < carso_backend_count(); i++) {
@@ -398,6 +435,8 @@ int main(void)
     tcase_add_test(tests, statuses_have_pinned_values_and_texts);
     tcase_add_test(tests, version_is_that_of_the_headers);
     tcase_add_test(tests, options_init_respects_the_callers_size);
+    tcase_add_test(tests, memory_of_a_fresh_context_is_nothing);
+    tcase_add_test(tests, kinds_of_convolution_are_checked);
     tcase_add_test(tests, default_context_picks_a_backend_and_threads);
     tcase_add_test(tests, every_backend_can_be_named);
     tcase_add_test(tests, bad_options_are_refused_with_a_reason);

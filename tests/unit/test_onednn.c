@@ -268,9 +268,12 @@ START_TEST(kernels_share_packed_weights)
     example it = example_create(context, true);
     ck_assert_ptr_null(it.op.parameter[0]->packed);
     cso_kernel *const one = example_prepare(context, &it, CSO_FORWARD);
+    ck_assert_ptr_null(it.op.parameter[0]->packed); /* not for a kernel that never runs */
+    example_run(context, one, it.x, NULL, it.y);
     void *const packed = it.op.parameter[0]->packed;
     ck_assert_ptr_nonnull(packed);
     cso_kernel *const other = example_prepare(context, &it, CSO_FORWARD);
+    example_run(context, other, it.x, NULL, it.y);
     ck_assert_ptr_eq(it.op.parameter[0]->packed, packed);
     context->backend->kernel_destroy(context->device, one);
     context->backend->kernel_destroy(context->device, other);
@@ -284,6 +287,7 @@ START_TEST(changing_weights_are_not_packed)
     carso_context *const context = context_with(2);
     example it = example_create(context, false);
     cso_kernel *const kernel = example_prepare(context, &it, CSO_FORWARD);
+    example_run(context, kernel, it.x, NULL, it.y);
     ck_assert_ptr_null(it.op.parameter[0]->packed);
     context->backend->kernel_destroy(context->device, kernel);
     example_destroy(&it);

@@ -245,7 +245,6 @@ START_TEST(idle_plans_are_bounded_and_used_again)
     busy_network busy;
     cso_program *program;
     cso_plan *plan, *other, *again;
-    size_t idle = 0;
     int plans = 0;
 
     ck_assert_ptr_nonnull(context);
@@ -268,22 +267,56 @@ START_TEST(idle_plans_are_bounded_and_used_again)
     }
     ck_assert_int_ge(plans, 4);
     ck_assert_int_le(plans, 16);
-    context->memory_limit = cso_plan_arena_size(program->idle) * 5 / 2;
-    for (int64_t batch = 1; batch <= 100; batch++) {
-        ck_assert_int_eq(cso_program_acquire(program, batch, &plan), CARSO_OK);
-        cso_plan_release(plan);
-    }
-    for (const cso_plan *at = program->idle; at; at = at->next) {
-        idle += cso_plan_arena_size(at);
-    }
-    ck_assert_uint_gt(idle, 0);
-    ck_assert_uint_le(idle, context->memory_limit);
-    context->memory_limit = 1; /* one plan stays in any case */
-    ck_assert_int_eq(cso_program_acquire(program, 100, &plan), CARSO_OK);
-    cso_plan_release(plan);
-    ck_assert_ptr_eq(program->idle, plan);
-    ck_assert_ptr_null(plan->next);
     cso_program_destroy(program);
+    close_busy(&busy);
+    ck_assert_int_eq(atomic_load(&counts.held), 0);
+}
+END_TEST
+
+static size_t buffers(const carso_context *context) { return atomic_load(&context->memory[CSO_MEMORY_BUFFERS].now); }
+
+START_TEST(programs_share_idle_buffers_under_the_memory_limit)
+{
+    counting_allocator counts = {0};
+    carso_context *context = counting_context(&counts);
+    busy_network busy;
+    cso_program *program[2];
+    cso_plan *plan[3];
+    size_t size;
+
+    ck_assert_ptr_nonnull(context);
+    busy = open_busy(context, false);
+    for (int i = 0; i < 2; i++) {
+        program[i] = make_program(&busy.net, &(cso_program_request){.output = busy.output, .output_count = 6});
+    }
+    ck_assert_uint_eq(buffers(context), 0);
+    /* One after the other, the largest stays. */
+    for (int64_t batch = 1; batch <= 20; batch++) {
+        ck_assert_int_eq(cso_program_acquire(program[batch % 2], batch, &plan[0]), CARSO_OK);
+        size = cso_plan_arena_size(plan[0]);
+        ck_assert_uint_eq(buffers(context), size);
+        cso_plan_release(plan[0]);
+        ck_assert_uint_eq(buffers(context), size);
+    }
+    ck_assert_int_eq(cso_program_acquire(program[0], 3, &plan[0]), CARSO_OK);
+    ck_assert_uint_eq(buffers(context), size);
+    /* Beside each other, what the limit leaves. */
+    ck_assert_int_eq(cso_program_acquire(program[0], 20, &plan[1]), CARSO_OK);
+    ck_assert_int_eq(cso_program_acquire(program[1], 20, &plan[2]), CARSO_OK);
+    ck_assert_uint_eq(buffers(context), 3 * size);
+    context->memory_limit = size * 5 / 2;
+    for (int i = 0; i < 3; i++) {
+        cso_plan_release(plan[i]);
+    }
+    ck_assert_uint_eq(buffers(context), 2 * size);
+    context->memory_limit = 1; /* one stays in any case */
+    ck_assert_int_eq(cso_program_acquire(program[1], 20, &plan[0]), CARSO_OK);
+    cso_plan_release(plan[0]);
+    ck_assert_uint_eq(buffers(context), size);
+    ck_assert_uint_eq(atomic_load(&context->memory[CSO_MEMORY_BUFFERS].most), 3 * size);
+    cso_program_destroy(program[0]);
+    ck_assert_uint_eq(buffers(context), 0);
+    cso_program_destroy(program[1]);
     close_busy(&busy);
     ck_assert_int_eq(atomic_load(&counts.held), 0);
 }
@@ -458,6 +491,7 @@ int main(void)
     tcase_add_test(tests, memory_of_a_device_is_left_to_it);
     tcase_add_test(tests, transfers_change_layout_and_type);
     tcase_add_test(tests, batch_limit_keeps_the_memory_limit);
+    tcase_add_test(tests, programs_share_idle_buffers_under_the_memory_limit);
     tcase_add_test(tests, idle_plans_are_bounded_and_used_again);
     tcase_add_test(tests, threads_share_a_program);
     tcase_add_test(tests, programs_outlive_their_graphs);

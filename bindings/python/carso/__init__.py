@@ -11,13 +11,14 @@ Wherever an enumeration is expected, its name will do: ``loss="log_odds"``.
 from ._release import RELEASE as __version__
 from ._structs import Allocator, AllocateCallback, ReleaseCallback
 from ._losses import LossBatch
-from .context import Context, abi_version, backends, status_text, version
+from .context import Context, Memory, abi_version, backends, status_text, version
 from .conversion import convert, convert_checkpoint
 from .data import Batch, Dataset, DatasetInfo, read_image, write_png
 from .enums import (
     Aggregation,
     Architecture,
     AttackMethod,
+    Convolution,
     LogLevel,
     Loss,
     Norm,
@@ -62,6 +63,7 @@ __all__ = [
     "CallbackError",
     "Cancelled",
     "Context",
+    "Convolution",
     "Dataset",
     "DatasetInfo",
     "Deviation",
@@ -76,6 +78,7 @@ __all__ = [
     "Loss",
     "LossBatch",
     "Norm",
+    "Memory",
     "Model",
     "ModelInfo",
     "NonFiniteError",

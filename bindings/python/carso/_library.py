@@ -26,6 +26,7 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_context_message": (c_size_t, [c_void_p, c_char_p, c_size_t]),
     "carso_context_backend": (c_char_p, [c_void_p]),
     "carso_context_threads": (c_int32, [c_void_p]),
+    "carso_context_memory": (c_int, [c_void_p, POINTER(structs.Memory)]),
     "carso_backend_count": (c_size_t, []),
     "carso_backend_name": (c_char_p, [c_size_t]),
     # image.h

@@ -53,6 +53,20 @@ class ContextOptions(SizedStructure):
         ("log_user", c_void_p),
         ("allocator", Allocator),
         ("memory_limit", c_uint64),
+        ("convolution", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class Memory(SizedStructure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("mapped_weights", c_uint64),
+        ("own_weights", c_uint64),
+        ("packed_weights", c_uint64),
+        ("transformed_weights", c_uint64),
+        ("buffers", c_uint64),
+        ("most_buffers", c_uint64),
     ]
 
 

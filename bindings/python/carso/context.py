@@ -3,12 +3,14 @@
 
 import ctypes
 import logging
+from dataclasses import dataclass
 from typing import Callable, List, Optional, Union
 
-from ._handle import Handle, failure, fill, message_of
+from ._handle import Handle, check, failure, fill, message_of
 from ._library import library
+from . import _structs
 from ._structs import Allocator, ContextOptions, LogCallback
-from .enums import LogLevel, Status, member
+from .enums import Convolution, LogLevel, Status, member
 
 LogFunction = Callable[[LogLevel, str], None]
 
@@ -63,6 +65,24 @@ class _LogRelay:
             _logger.exception("the log function of a context failed")
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a context's models and calls hold of memory, in bytes."""
+
+    #: Weights in mapped model files. Those that are packed need not be in memory.
+    mapped_weights: int
+    #: Weights otherwise: made, trained, with BatchNorm folded in, and their gradients.
+    own_weights: int
+    #: Copies of weights in the order that a backend's kernels want.
+    packed_weights: int
+    #: Copies in a larger form, for speed.
+    transformed_weights: int
+    #: Working buffers, in use or kept for the next call.
+    buffers: int
+    #: The most there have been of those.
+    most_buffers: int
+
+
 class Context(Handle):
     """Where computing happens. Models, data sets and trainers keep theirs alive; threads may share it.
 
@@ -70,7 +90,9 @@ class Context(Handle):
     threads: for computing, 0 for as many as the process has cores.
     log: called with (level, text); None hands lines to the logger "carso". Exceptions in it are logged.
     log_level: the most verbose level that is delivered.
-    memory_limit: bytes for the working buffers of one call, 0 for 1 GiB; batches are split to keep it.
+    memory_limit: bytes for the working buffers of one call, 0 for 1 GiB; batches are split to keep it. Weights come on
+        top, see :attr:`memory`.
+    convolution: "precise" computes convolutions with errors as small as direct ones have, "direct" only such.
     allocator: C functions for the library's memory, None for the C library's.
     """
 
@@ -84,6 +106,7 @@ class Context(Handle):
         log: Optional[LogFunction] = None,
         log_level: Union[LogLevel, str] = LogLevel.WARNING,
         memory_limit: int = 0,
+        convolution: Union[Convolution, str] = Convolution.AUTOMATIC,
         allocator: Optional[Allocator] = None,
     ) -> None:
         # The library calls these for as long as the context lives, which objects made from it may prolong.
@@ -99,6 +122,7 @@ class Context(Handle):
                 "log": self._log.callback,
                 "allocator": allocator,
                 "memory_limit": memory_limit,
+                "convolution": member(Convolution, convolution),
             },
         )
         address = ctypes.c_void_p()
@@ -118,6 +142,13 @@ class Context(Handle):
     def threads(self) -> int:
         """Number of threads that the context computes with."""
         return library.carso_context_threads(self.address)
+
+    @property
+    def memory(self) -> Memory:
+        """What the context's models and calls hold of memory."""
+        memory = _structs.Memory()
+        check(library.carso_context_memory(self.address, ctypes.byref(memory)), self.address)
+        return Memory(**{name: getattr(memory, name) for name in Memory.__dataclass_fields__})
 
     @property
     def message(self) -> str:

@@ -32,6 +32,14 @@ class LogLevel(IntEnum):
     DEBUG = 3
 
 
+class Convolution(IntEnum):
+    """How the CPU backend may compute convolutions."""
+
+    AUTOMATIC = 0
+    PRECISE = 1
+    DIRECT = 2
+
+
 class PixelType(IntEnum):
     """Type of a pixel component."""
 
