@@ -143,6 +143,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="Fashion-MNIST, as IDX files")
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="index of the first image")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)
     parser.add_argument("--epsilon", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=100, help="of APGD")
@@ -161,7 +162,7 @@ def main():
     context = carso.Context(threads=options.threads)
     model = carso.convert(network, (1, 28, 28), context=context)
     dataset = carso.Dataset.open(options.data, split="test")
-    images, labels = dataset.read(range(options.images))
+    images, labels = dataset.read(range(options.first, options.first + options.images))
     images = torch.from_numpy(numpy.ascontiguousarray(images)).reshape(-1, 1, 28, 28).float()
     if images.max() > 1:
         images /= 255
