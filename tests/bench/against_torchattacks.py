@@ -26,7 +26,7 @@ import carso
 import carso.torch
 
 ROOT = Path(__file__).resolve().parents[2]
-ATTACKS = ("apgd-ce", "apgd-t", "square")
+ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 class Network(nn.Module):
@@ -62,6 +62,9 @@ def theirs(attack, network, options):
         return torchattacks.APGD(network, eps=options.epsilon, steps=options.steps, loss="ce", seed=options.seed)
     if attack == "apgd-t":
         return torchattacks.APGDT(network, eps=options.epsilon, steps=options.steps, n_classes=10, seed=options.seed)
+    if attack == "fab-t":
+        common = {"eps": options.epsilon, "steps": options.steps, "seed": options.seed}
+        return torchattacks.FAB(network, multi_targeted=True, n_classes=10, **common)
     return torchattacks.Square(network, eps=options.epsilon, n_queries=options.queries, seed=options.seed)
 
 
@@ -71,15 +74,17 @@ def ours(attack, options):
         return {**common, "method": "square", "loss": "margin", "queries": options.queries}
     if attack == "apgd-t":
         return {**common, "method": "apgd_targeted", "loss": "dlr", "steps": options.steps}
+    if attack == "fab-t":
+        return {**common, "method": "fab_targeted", "steps": options.steps}
     return {**common, "method": "apgd", "loss": "cross_entropy", "steps": options.steps}
 
 
 def judge(network, attacked, images, labels, epsilon):
-    """Which images are still classified right; the attack's bounds are checked."""
-    assert attacked.min() >= 0 and attacked.max() <= 1
-    assert abs(attacked.double() - images.double()).max() <= epsilon + 1e-6
+    """Which images are still classified right, or are out of bounds, where FAB may end."""
+    distance = abs(attacked.double() - images.double()).flatten(1).amax(1)
+    inside = (distance <= epsilon + 1e-6) & (attacked.flatten(1).amin(1) >= 0) & (attacked.flatten(1).amax(1) <= 1)
     with torch.no_grad():
-        return network(attacked).argmax(1) == labels
+        return (network(attacked).argmax(1) == labels) | ~inside
 
 
 def compare(network, model, images, labels, options):
@@ -146,7 +151,7 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="index of the first image")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)
     parser.add_argument("--epsilon", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=100, help="of APGD")
+    parser.add_argument("--steps", type=int, default=100, help="of APGD and FAB")
     parser.add_argument("--queries", type=int, default=5000, help="of Square")
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)
