@@ -100,7 +100,7 @@ typedef struct cso_winograd_product cso_winograd_product;
 bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
                                const cso_parameter *weight);
 
-/* *out is NULL, with CARSO_OK, where it cannot compute this (on this processor), or the weight is not constant. */
+/* *out is NULL, with CARSO_OK, where it cannot compute this (on this processor). */
 carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
                                          cso_parameter *weight, cso_winograd_product **out);
 carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product *product);

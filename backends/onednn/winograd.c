@@ -34,13 +34,15 @@ enum { LINE = 16 };
 #define TRANSFORM_COST 12
 #define CACHED_COST 4
 #define READ_COST 16
+#define MAKE_COST 24 /* of weights that are not constant, in each run */
 #define CACHED_WEIGHTS ((size_t)1 << 20)
 
 struct cso_winograd_product {
     const cso_winograd *set;
     cso_winograd_shape shape;
     cso_parameter *parameter;
-    const float *weight; /* NULL: not asked for yet */
+    const float *weight; /* NULL: not asked for yet, or made in each run */
+    size_t weight_size;  /* bytes of workspace for the latter */
     int threads;
     int64_t across, per_image, tiles; /* tiles in a row, in an image, in the batch */
     int64_t blocks, panels;           /* of tiles, and of outputs */
@@ -108,7 +110,7 @@ bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geo
                                const cso_parameter *weight)
 {
     cso_winograd_shape s;
-    if (!device->winograd || !weight->constant || !cso_winograd_shape_of(geometry, product, &s) ||
+    if (!device->winograd || !cso_winograd_shape_of(geometry, product, &s) ||
         s.in < LEAST_CHANNELS || s.out < LEAST_CHANNELS) {
         return false;
     }
@@ -118,7 +120,8 @@ bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geo
     const size_t weights = (size_t)(frequencies * padded * s.in) * sizeof(float);
     const double products = (double)padded * (double)s.in;
     const double each_tile = products + TRANSFORM_COST * (double)(s.in + s.out);
-    const double once = products * (weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST);
+    const double once =
+        products * ((weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST) + (weight->constant ? 0 : MAKE_COST));
     const double direct = 9.0 * (double)(s.batch * s.out_height * s.out_width) * (double)s.out * (double)s.in;
     const double filtered = (double)frequencies * ((double)(s.batch * tiles) * each_tile + once);
     const bool streams = streamed(device->context, device->winograd, &s);
@@ -163,7 +166,7 @@ carso_status cso_winograd_product_create(cso_device *device, const cso_geometry 
 {
     cso_winograd_shape shape;
     *out = NULL;
-    if (!device->winograd || !weight->constant || !cso_winograd_shape_of(geometry, product, &shape)) {
+    if (!device->winograd || !cso_winograd_shape_of(geometry, product, &shape)) {
         return CARSO_OK;
     }
     cso_winograd_product *const made = cso_allocate(device->context, 1, sizeof *made);
@@ -179,12 +182,17 @@ carso_status cso_winograd_product_create(cso_device *device, const cso_geometry 
     made->tiles = made->per_image * shape.batch;
     made->panels = (shape.out + made->set->panel - 1) / made->set->panel;
     divide(device->context, made);
+    made->weight_size =
+        weight->constant ? 0 : cso_round_up(cso_winograd_weight_size(device, &shape, !made->streamed));
     *out = made;
     return CARSO_OK;
 }
 
 carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product *product)
 {
+    if (!product->parameter->constant) {
+        return CARSO_OK;
+    }
     return cso_winograd_weight(device, product->parameter, &product->shape, !product->streamed, &product->weight);
 }
 
@@ -215,7 +223,7 @@ size_t cso_winograd_product_workspace(const cso_winograd_product *product)
     const size_t threads = (size_t)product->threads;
     const size_t blocks = product->shared ? block_floats(product) + threads * row_floats(product)
                                           : threads * block_floats(product);
-    return cso_round_up((product->v_stride + blocks) * sizeof(float));
+    return product->weight_size + cso_round_up((product->v_stride + blocks) * sizeof(float));
 }
 
 /* zero: a pixel outside of the image. */
@@ -351,9 +359,15 @@ static void run_shared_block(const cso_device *device, const cso_winograd_produc
 carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_product *product,
                                       const cso_product_arguments *arguments)
 {
-    const cso_winograd_product *const p = product;
+    cso_winograd_product now = *product;
+    const cso_winograd_product *const p = &now;
     const float *const source = p->shape.turned ? arguments->destination_in : arguments->source_in;
-    float *const zero = arguments->workspace, *const blocks = zero + p->v_stride;
+    float *const made = arguments->workspace, *const zero = made + p->weight_size / sizeof *made;
+    float *const blocks = zero + p->v_stride;
+    if (!now.parameter->constant) {
+        cso_winograd_weight_make(device, now.parameter, &now.shape, !now.streamed, made);
+        now.weight = made;
+    }
     memset(zero, 0, p->v_stride * sizeof *zero);
     if (p->shared) {
         for (int64_t block = 0; block < p->blocks; block++) {

@@ -57,4 +57,9 @@ bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cs
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
                                  bool transformed, const float **out);
 
+/* The same of a parameter that is not constant, as it is now: bytes, and the making of them. */
+size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, bool transformed);
+void cso_winograd_weight_make(const cso_device *device, const cso_parameter *weight, const cso_winograd_shape *shape,
+                              bool transformed, float *out);
+
 #endif

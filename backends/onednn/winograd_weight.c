@@ -65,16 +65,34 @@ static void make(const void *data, const float *values, void *out)
     }
 }
 
+static making describe(const cso_device *device, const cso_winograd_shape *shape, bool transformed)
+{
+    const int64_t panel = device->winograd->panel;
+    return (making){
+        .device = device, .shape = shape, .panels = (shape->out + panel - 1) / panel, .transformed = transformed};
+}
+
+size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, bool transformed)
+{
+    const making it = describe(device, shape, transformed);
+    const int64_t each = transformed ? device->winograd->frequencies : CSO_WINOGRAD_AREA;
+    return (size_t)(each * it.panels * device->winograd->panel * shape->in) * sizeof(float);
+}
+
+void cso_winograd_weight_make(const cso_device *device, const cso_parameter *weight, const cso_winograd_shape *shape,
+                              bool transformed, float *out)
+{
+    const making it = describe(device, shape, transformed);
+    make(&it, weight->data, out);
+}
+
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
                                  bool transformed, const float **out)
 {
     const cso_winograd *const set = device->winograd;
-    const making it = {.device = device,
-                       .shape = shape,
-                       .panels = (shape->out + set->panel - 1) / set->panel,
-                       .transformed = transformed};
+    const making it = describe(device, shape, transformed);
     const int64_t each = transformed ? set->frequencies : CSO_WINOGRAD_AREA;
-    const size_t size = (size_t)(each * it.panels * set->panel * shape->in) * sizeof(float);
+    const size_t size = cso_winograd_weight_size(device, shape, transformed);
     const int form = (int)((each * WIDEST_PANEL + set->panel - 1) * 2) + shape->turned;
     const void *data = NULL;
     const carso_status status = cso_packed_get_made(

@@ -339,6 +339,42 @@ START_TEST(kinds_of_convolution_are_chosen)
 }
 END_TEST
 
+/* To the same bits as constant ones, kept transformed or not. */
+START_TEST(weights_may_change_between_runs)
+{
+    const uint64_t limits[] = {0, LITTLE_MEMORY};
+    problem it;
+    problem_create(&examples[_i / 2 % EXAMPLES], _i % 2 == 0 ? CSO_PRODUCT_DESTINATION : CSO_PRODUCT_SOURCE, &it);
+    const size_t bytes = it.to_count * sizeof(float), count = (size_t)(it.from[0] * it.to[0] * 9);
+    float *const wanted = random_values(it.to_count, 5), *const out = random_values(it.to_count, 6);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        carso_context *const context = context_of(2, limits[i], _i / 2 >= EXAMPLES);
+        if (context->device->winograd) {
+            cso_parameter *weight = parameter_of(context, &it), *changing;
+            ck_assert_int_eq(cso_parameter_create_trainable(weight, &changing), CARSO_OK);
+            run(context, &it, weight, wanted);
+            run(context, &it, changing, out);
+            ck_assert_mem_eq(out, wanted, bytes);
+            cso_parameter_release(weight);
+            for (size_t j = 0; j < count; j++) {
+                it.weight[j] = cso_parameter_host(changing)[j] *= -0.75F + (float)(j % 3);
+            }
+            ck_assert_int_eq(cso_parameter_upload(changing), CARSO_OK);
+            weight = parameter_of(context, &it);
+            run(context, &it, weight, wanted);
+            run(context, &it, changing, out);
+            ck_assert_mem_eq(out, wanted, bytes);
+            cso_parameter_release(weight);
+            cso_parameter_release(changing);
+        }
+        carso_context_destroy(context);
+    }
+    free(wanted);
+    free(out);
+    problem_clear(&it);
+}
+END_TEST
+
 START_TEST(it_is_used_where_it_was_measured_to_be_faster)
 {
     const example layer = {8, 640, 640, 8, 8, {1, 1}, {1, 1}};
@@ -354,6 +390,10 @@ START_TEST(it_is_used_where_it_was_measured_to_be_faster)
         ck_assert(cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
         ck_assert(cso_winograd_product_pays(device, &g, CSO_PRODUCT_SOURCE, weight));
         ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_WEIGHT, weight));
+        /* Weights that are made in each run need more images to be worth it. */
+        ck_assert(cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, changing));
+        g.batch = 2;
+        ck_assert(cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, weight));
         ck_assert(!cso_winograd_product_pays(device, &g, CSO_PRODUCT_DESTINATION, changing));
         g.source[1] = g.source[2] = g.destination[1] = g.destination[2] = 4;
         g.batch = 1;
@@ -391,6 +431,7 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, results_are_near_sums_in_double, 0, 4 * EXAMPLES);
     tcase_add_loop_test(tests, bits_depend_on_the_image_alone, 0, 4 * EXAMPLES);
+    tcase_add_loop_test(tests, weights_may_change_between_runs, 0, 4 * EXAMPLES);
     tcase_add_test(tests, nan_stays_in_the_tiles_that_read_it);
     tcase_add_test(tests, weights_are_kept_by_size);
     tcase_add_test(tests, kinds_of_convolution_are_chosen);
