@@ -272,44 +272,6 @@ static carso_status scenario_files(const setting *given)
     return status;
 }
 
-static carso_status take_steps(carso_evaluation *evaluation)
-{
-    carso_status status = CARSO_OK;
-    for (int32_t finished = 0; status == CARSO_OK && !finished;) {
-        status = carso_evaluation_step(evaluation, NULL, NULL, &finished);
-    }
-    return status;
-}
-
-static carso_status scenario_evaluation(const setting *given)
-{
-    carso_images images = describe();
-    const char *path = scratch_file("again.evaluation");
-    carso_evaluation *evaluation = NULL, *merged = NULL;
-    carso_evaluation_options options;
-    carso_evaluation_options_init(&options, sizeof options);
-    options.protocol = "{\"name\": \"m\", \"epsilons\": [0.1], \"draws\": 1, \"repeats\": 1, \"sections\": [{\"name\": \"d\", \"objective\": \"defence\","
-                       " \"attacks\": [{\"name\": \"t\", \"method\": \"fgsm\", \"objective\": \"classifier\"}]}]}";
-    carso_status status = carso_evaluation_create(given->model, &images, labels, &options, &evaluation);
-    ck_assert(status == CARSO_OK || evaluation == NULL);
-    if (status == CARSO_OK) {
-        status = take_steps(evaluation);
-    }
-    if (status == CARSO_OK) {
-        status = carso_evaluation_save(evaluation, path);
-    }
-    if (status == CARSO_OK) {
-        status = carso_evaluation_merge(given->context, &path, 1, &merged);
-        ck_assert(status == CARSO_OK || merged == NULL);
-    }
-    if (status == CARSO_OK && !carso_evaluation_result(merged)) {
-        status = CARSO_ERROR_OUT_OF_MEMORY;
-    }
-    carso_evaluation_destroy(merged);
-    carso_evaluation_destroy(evaluation);
-    return status;
-}
-
 typedef struct scenario {
     const char *name;
     carso_status (*run)(const setting *given);
@@ -335,7 +297,6 @@ static const scenario scenarios[] = {
     {"dataset", scenario_dataset, NO_TRAINER},
     {"reader", scenario_reader, NO_TRAINER},
     {"files", scenario_files, NO_TRAINER},
-    {"evaluation", scenario_evaluation, NO_TRAINER},
 };
 
 static carso_context *open_context(counting_allocator *counts, const char *backend)
