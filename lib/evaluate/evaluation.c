@@ -59,11 +59,23 @@ cso_unit cso_evaluation_unit(const carso_evaluation *evaluation, uint64_t number
     return unit;
 }
 
-static uint64_t cost_until(const carso_evaluation *evaluation, uint64_t number)
+/* Of units first .. first + count - 1. */
+static uint64_t cost_of(const carso_evaluation *evaluation, uint64_t first, uint64_t count)
 {
     uint64_t cost = 0;
-    for (uint64_t i = 0; i < number; i++)
-        cost += cso_evaluation_unit(evaluation, i).cost;
+    for (uint64_t i = 0; i < count; i++)
+        cost += cso_evaluation_unit(evaluation, first + i).cost;
+    return cost;
+}
+
+/* Batches cost the same, but for the last. */
+static uint64_t cost_until(const carso_evaluation *evaluation, uint64_t number)
+{
+    const int64_t batches = (evaluation->columns.rows + evaluation->batch - 1) / evaluation->batch;
+    const uint64_t per_batch = cso_evaluation_units(evaluation) / (uint64_t)batches, whole = number / per_batch;
+    uint64_t cost = cost_of(evaluation, whole * per_batch, number % per_batch);
+    if (whole > 0)
+        cost += (whole - 1) * cost_of(evaluation, 0, per_batch) + cost_of(evaluation, (whole - 1) * per_batch, per_batch);
     return cost;
 }
 
