@@ -178,9 +178,9 @@ static uint64_t mark_text(uint64_t before, const char *text) { return fingerprin
 
 static uint64_t mark_options(const predict_settings *own, const carso_context *context, bool robust)
 {
-    /* Threads, batch and limit move the last bits of a result. */
+    /* Threads, batch, limit and the kind of convolutions move the last bits of a result. */
     const int64_t numbers[] = {own->common.seed, own->common.memory_limit, own->batch, carso_context_threads(context), robust,
-                               robust ? own->draws : 0, robust ? own->aggregation : 0};
+                               robust ? own->draws : 0, robust ? own->aggregation : 0, own->common.precise};
     return mark_text(fingerprint_bytes(FINGERPRINT_START, numbers, sizeof numbers), carso_context_backend(context));
 }
 

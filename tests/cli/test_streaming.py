@@ -289,6 +289,7 @@ class Interrupted(Streaming):
         refuse(*self.arguments(draws="3"), says="other options")
         refuse(*self.arguments("-p", draws="2"), says="other options")
         refuse(*self.arguments("-t", "2", draws="2"), says="other options")
+        refuse(*self.arguments("--precise", draws="2"), says="other options")
         refuse("predict", self.classifier, "in", "-l", "-b", "7", "-q", says="another model")
         refuse(*self.arguments("-n", "59", draws="2"), says="other images")
         os.rename(self.path("in", "030.png"), self.path("in", "030b.png"))
