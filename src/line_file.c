@@ -86,11 +86,8 @@ exit_status line_file_open(const char *path, bool resume, line_judge judge, void
         return STATUS_OK;
     }
     *out = (line_file){.name = path, .owned = true};
-    out->descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    /* A pipe or device need not be readable. */
-    if (out->descriptor < 0 && errno == EACCES && !resume) {
-        out->descriptor = open(path, O_WRONLY | O_CLOEXEC);
-    }
+    /* Not readable without need: a pipe would not notice that its reader is not there yet, or gone. */
+    out->descriptor = open(path, (resume ? O_RDWR : O_WRONLY) | O_CREAT | O_CLOEXEC, 0666);
     if (out->descriptor < 0) {
         complain("cannot write %s: %s", path, strerror(errno));
         return STATUS_FAILURE;

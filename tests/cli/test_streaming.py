@@ -333,6 +333,18 @@ class NoPlaceToWrite(Streaming):
         self.run_program(*arguments, "--resume")
         self.assertEqual([line["index"] for line in self.written()], list(range(6)))
 
+    def test_named_pipe(self):
+        self.write_images("in", 3)
+        os.mkfifo(self.path("pipe"))
+        process = self.start("predict", self.model, "in", "-plo", "pipe")
+        self.addCleanup(process.kill)
+        with self.assertRaises(subprocess.TimeoutExpired):  # it waits for somebody to read
+            process.wait(timeout=2)
+        with open(self.path("pipe")) as pipe:
+            lines = pipe.read().splitlines()
+        _, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, len(lines)), (0, 3), err)
+
     def test_reader_that_is_gone(self):
         self.write_images("in", 40)
         for ignored in (False, True):
