@@ -5,6 +5,7 @@ import gc
 import sys
 import tempfile
 import unittest
+import weakref
 from pathlib import Path
 
 import numpy
@@ -78,6 +79,26 @@ class Datasets(unittest.TestCase):
         with self.assertRaises(carso.InvalidArgumentError):
             self.dataset.batches(0)
         self.assertIsNone(self.dataset.file(0))
+
+    def test_that_are_closed_end_the_reading_of_them(self):
+        with carso.Dataset.open(TEST_IMAGES, "test", self.context) as dataset:
+            begun, other = dataset.batches(4), dataset.batches(4)
+            next(begun)
+        for batches in (begun, other):
+            with self.assertRaisesRegex(ValueError, "closed while it was read"):
+                next(batches)
+
+    def test_live_as_long_as_they_are_read(self):
+        # Nothing but the reader, of which no batch was taken, knows the data set.
+        batches = carso.Dataset.open(TEST_IMAGES, "test", self.context).batches(4)
+        reader = weakref.ref(batches.gi_frame.f_locals["reader"])
+        dataset = weakref.ref(batches.gi_frame.f_locals["self"])
+        closed = []
+        weakref.finalize(reader(), lambda: closed.append(dataset() is None))
+        del batches
+        gc.collect()
+        self.assertIsNone(dataset())
+        self.assertEqual(closed, [False])
 
     def test_that_are_not_there(self):
         with self.assertRaises(carso.NotFoundError):

@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import weakref
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
@@ -45,7 +46,13 @@ class Batch:
 
 
 class _ReaderHandle(Handle):
+    """Its threads read the data set: that lives as long, and closing it closes this first."""
+
     _destroy = "carso_reader_destroy"
+
+    def __init__(self, address: int, dataset: "Dataset") -> None:
+        super().__init__(address)
+        self._dataset = dataset
 
 
 def _indices(given: Any) -> numpy.ndarray:
@@ -68,6 +75,7 @@ class Dataset(ContextHandle):
 
     def __init__(self, address: int, context: Context, context_address: int) -> None:
         super().__init__(address, context, context_address)
+        self._readers: "weakref.WeakSet[_ReaderHandle]" = weakref.WeakSet()
         native = NativeDatasetInfo()
         check(library.carso_dataset_get_info(address, ctypes.byref(native)), context_address)
         fields = {name: getattr(native, name) for name in DatasetInfo.__dataclass_fields__}
@@ -117,6 +125,12 @@ class Dataset(ContextHandle):
         check(status, context.address)
         assert out.value is not None
         return cls(out.value, context, context.address)
+
+    def close(self) -> None:
+        """Gives the data set up, and ends the reading of batches of it."""
+        for reader in list(self._readers):
+            reader.close()
+        super().close()
 
     @property
     def info(self) -> DatasetInfo:
@@ -197,15 +211,17 @@ class Dataset(ContextHandle):
         )
         check(status, self._context_address)
         assert out.value is not None
-        return self._read_batches(_ReaderHandle(out.value))
+        reader = _ReaderHandle(out.value, self)
+        self._readers.add(reader)
+        return self._read_batches(reader)
 
     def _read_batches(self, reader: _ReaderHandle) -> Iterator[Batch]:
         shape = (self._info.height, self._info.width, self._info.channels)
         with reader:
             while True:
                 native = ReadBatch()
-                # The data set must be open as long as it is read.
-                assert self.address
+                if self.closed:
+                    raise ValueError("the data set was closed while it was read")
                 check(library.carso_reader_next(reader.address, ctypes.byref(native)), self._context_address)
                 if native.count == 0:
                     return
