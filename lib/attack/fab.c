@@ -251,6 +251,7 @@ static carso_status evaluate_found_class(cso_search_run *run, const float *point
             continue;
         margins[i] = run->mean.loss[i];
         own->skipped[i] = run->mean.bad[i];
+        run->non_finite[i] = run->non_finite[i] || run->mean.bad[i];
     }
     return status;
 }

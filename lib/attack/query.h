@@ -20,8 +20,8 @@ typedef struct cso_query {
     uint8_t *wrong;         /* out [count]: 1 where not classified as labels say; or NULL */
 } cso_query;
 
-/* What is attacked: evaluates the loss and its gradient at images [count][C][H][W] float, given per-image keys; step
- * and repeat select fresh draws. gradient may be NULL. */
+/* What is attacked: evaluates the loss and its gradient at images [count][C][H][W] float, given per-image keys;
+ * first_draw selects fresh draws. gradient may be NULL. */
 typedef struct cso_objective {
     void *self;
     carso_status (*evaluate)(void *self, const float *images, int64_t count, const uint64_t *image_index,

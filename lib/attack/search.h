@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What APGD and Square share: runs from several starts towards several targets, of which each image keeps the best. */
+/* What APGD, Square and FAB share: runs from several starts towards several targets, of which each image keeps the best. */
 #ifndef CSO_ATTACK_SEARCH_H
 #define CSO_ATTACK_SEARCH_H
 

@@ -431,6 +431,20 @@ START_TEST(non_finite_is_flagged)
 }
 END_TEST
 
+START_TEST(non_finite_final_search_is_flagged)
+{
+    ck_assert_int_eq(fab(), CARSO_OK);
+    const double found = distance[2];
+    work.bad_image = 2;
+    work.bad_call = work.calls - 1;
+    work.calls = 0;
+    ck_assert_int_eq(fab(), CARSO_ERROR_NON_FINITE);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_int_eq(non_finite[i], i == 2);
+    ck_assert(found <= distance[2] && distance[2] <= 1.01 * found);
+}
+END_TEST
+
 static int stop_at_ten(const carso_progress *progress, void *user)
 {
     (void)user;
@@ -481,6 +495,7 @@ int main(void)
     tcase_add_test(tests, draws);
     tcase_add_test(tests, gradients_of_zero_lead_nowhere);
     tcase_add_test(tests, non_finite_is_flagged);
+    tcase_add_test(tests, non_finite_final_search_is_flagged);
     tcase_add_test(tests, what_was_found_is_kept);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
