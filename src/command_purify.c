@@ -94,6 +94,7 @@ static exit_status write_all(purification *state)
     carso_images images;
     carso_reader_options_init(&options, sizeof options);
     options.first = state->first;
+    bool reading = true;
     carso_status status = carso_reader_open(state->dataset, NULL, state->count, &options, &reader);
     carso_dataset_get_info(state->dataset, &info);
     carso_images_init(&images, sizeof images);
@@ -102,14 +103,20 @@ static exit_status write_all(purification *state)
     images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
     progress_start(&state->bar, "reconstructions", state->own->common.quiet);
     while (status == CARSO_OK && (status = carso_reader_next(reader, &batch)) == CARSO_OK && batch.count > 0) {
+        reading = false;
         images.data = batch.pixels;
         images.count = batch.count;
         status = write_batch(state, &images);
+        reading = status == CARSO_OK;
         state->done += batch.count;
     }
     progress_finish(&state->bar);
     carso_reader_destroy(reader);
-    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot write into %s", state->own->folder);
+    if (status == CARSO_OK) {
+        return STATUS_OK;
+    }
+    return reading ? session_failure(context, status, "cannot read the images")
+                   : session_failure(context, status, "cannot write into %s", state->own->folder);
 }
 
 /* The picture, and where asked the files. */

@@ -304,7 +304,8 @@ class Pictures(TrainedTest):
         self.assertEqual(out, "p.png: 12 images, 1 reconstructions each\n")
         with open(self.path("all", "3-0.png"), "w") as file:
             file.write("no image")
-        self.refuse("purify", self.model, "all", "-N", "1", "-o", "p.png", "-n", "70", "-f", "one", says="all/3-0.png: neither")
+        self.refuse("purify", self.model, "all", "-N", "1", "-o", "p.png", "-n", "70", "-f", "one",
+                    says=["cannot read the images: ", "all/3-0.png: neither"])
 
     def test_purify_without_purifier(self):
         self.refuse("purify", self.classifier, self.data, "-o", "p.png", says="has no purifier")
