@@ -13,11 +13,6 @@ struct carso_image {
     uint8_t *pixels;
 };
 
-static carso_status missing(const carso_context *context, const char *call, const char *argument)
-{
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call, argument);
-}
-
 void carso_read_options_init(carso_read_options *options, size_t size)
 {
     const carso_read_options defaults = {0};
@@ -62,10 +57,10 @@ static carso_status open_set(carso_context *context, const char *call, const cha
         *out_dataset = NULL;
     }
     if (context == NULL || path == NULL || out_dataset == NULL) {
-        return missing(context, call,
-                       context == NULL ? "context"
-                       : path == NULL  ? "path"
-                                       : "out_dataset");
+        return cso_fail_missing(context, call,
+                                context == NULL ? "context"
+                                : path == NULL  ? "path"
+                                                : "out_dataset");
     }
     const carso_status status = resolve_options(context, call, options, &resolved);
     return status == CARSO_OK ? cso_dataset_open(context, path, &resolved, out_dataset) : status;
@@ -94,10 +89,10 @@ carso_status carso_dataset_open_files(carso_context *context, const char *const 
         *out_dataset = NULL;
     }
     if (context == NULL || paths == NULL || out_dataset == NULL) {
-        return missing(context, "carso_dataset_open_files",
-                       context == NULL ? "context"
-                       : paths == NULL ? "paths"
-                                       : "out_dataset");
+        return cso_fail_missing(context, "carso_dataset_open_files",
+                                context == NULL ? "context"
+                                : paths == NULL ? "paths"
+                                                : "out_dataset");
     }
     if (count == 0) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_dataset_open_files: count is 0");
@@ -116,8 +111,8 @@ void carso_dataset_destroy(carso_dataset *dataset) { cso_dataset_destroy(dataset
 carso_status carso_dataset_get_info(const carso_dataset *dataset, carso_dataset_info *out_info)
 {
     if (dataset == NULL || out_info == NULL) {
-        return missing(dataset == NULL ? NULL : dataset->context, "carso_dataset_get_info",
-                       dataset == NULL ? "dataset" : "out_info");
+        return cso_fail_missing(dataset == NULL ? NULL : dataset->context, "carso_dataset_get_info",
+                                dataset == NULL ? "dataset" : "out_info");
     }
     return cso_struct_fill(dataset->context, "carso_dataset_get_info", out_info, &dataset->info, sizeof dataset->info);
 }
@@ -160,13 +155,13 @@ carso_status carso_dataset_read(const carso_dataset *dataset, const uint64_t *in
 {
     carso_read_options resolved;
     if (dataset == NULL) {
-        return missing(NULL, "carso_dataset_read", "dataset");
+        return cso_fail_missing(NULL, "carso_dataset_read", "dataset");
     }
     if (count == 0) {
         return cso_fail(dataset->context, CARSO_ERROR_INVALID_ARGUMENT, "carso_dataset_read: count is 0");
     }
     if (indices == NULL || out_pixels == NULL) {
-        return missing(dataset->context, "carso_dataset_read", indices == NULL ? "indices" : "out_pixels");
+        return cso_fail_missing(dataset->context, "carso_dataset_read", indices == NULL ? "indices" : "out_pixels");
     }
     const carso_status status = cso_read_options_resolve(dataset, options, &resolved);
     return status == CARSO_OK ? cso_dataset_read(dataset, indices, count, &resolved, out_pixels, out_labels) : status;
@@ -175,8 +170,8 @@ carso_status carso_dataset_read(const carso_dataset *dataset, const uint64_t *in
 carso_status carso_dataset_shuffle(const carso_dataset *dataset, uint64_t seed, uint64_t epoch, uint64_t *out_indices)
 {
     if (dataset == NULL || out_indices == NULL) {
-        return missing(dataset == NULL ? NULL : dataset->context, "carso_dataset_shuffle",
-                       dataset == NULL ? "dataset" : "out_indices");
+        return cso_fail_missing(dataset == NULL ? NULL : dataset->context, "carso_dataset_shuffle",
+                                dataset == NULL ? "dataset" : "out_indices");
     }
     const cso_random stream = {.seed = seed, .purpose = CSO_PURPOSE_SHUFFLE, .image = epoch};
     cso_random_permutation(&stream, dataset->info.count, out_indices);
@@ -189,7 +184,10 @@ carso_status carso_image_read(carso_context *context, const char *path, carso_im
         *out_image = NULL;
     }
     if (context == NULL || path == NULL || out_image == NULL) {
-        return missing(context, "carso_image_read", context == NULL ? "context" : path == NULL ? "path" : "out_image");
+        return cso_fail_missing(context, "carso_image_read",
+                                context == NULL ? "context"
+                                : path == NULL  ? "path"
+                                                : "out_image");
     }
     carso_image *image = cso_allocate(context, 1, sizeof *image);
     if (image == NULL) {
@@ -220,8 +218,8 @@ carso_status carso_image_get_images(const carso_image *image, carso_images *out_
 {
     carso_images description;
     if (image == NULL || out_images == NULL) {
-        return missing(image == NULL ? NULL : image->context, "carso_image_get_images",
-                       image == NULL ? "image" : "out_images");
+        return cso_fail_missing(image == NULL ? NULL : image->context, "carso_image_get_images",
+                                image == NULL ? "image" : "out_images");
     }
     carso_images_init(&description, sizeof description);
     description.data = image->pixels;
@@ -249,10 +247,10 @@ carso_status carso_image_write_png(carso_context *context, const char *path, con
     float *values = NULL;
     uint8_t *pixels = NULL;
     if (context == NULL || path == NULL || images == NULL) {
-        return missing(context, "carso_image_write_png",
-                       context == NULL ? "context"
-                       : path == NULL  ? "path"
-                                       : "images");
+        return cso_fail_missing(context, "carso_image_write_png",
+                                context == NULL ? "context"
+                                : path == NULL  ? "path"
+                                                : "images");
     }
     carso_images_init(&found, sizeof found);
     carso_status status = cso_options_copy(context, "images", &found, sizeof found, images);
