@@ -118,6 +118,24 @@ class Evaluations(unittest.TestCase):
             carso.evaluate(self.model, self.images, self.labels, protocol=protocol, loss_function=failing)
         self.assertIsInstance(caught.exception.__cause__, ZeroDivisionError)
 
+        interrupted = []
+
+        def interrupted_once(batch):
+            if not interrupted:
+                interrupted.append(True)
+                raise KeyboardInterrupt
+            return lost(batch)
+
+        evaluation = carso.Evaluation.create(
+            self.model, self.images, self.labels, protocol=protocol, loss_function=interrupted_once
+        )
+        with self.assertRaises(KeyboardInterrupt):
+            while not evaluation.step():
+                pass
+        while not evaluation.step():
+            pass
+        self.assertEqual(evaluation.count, COUNT)
+
     def test_what_cannot_be(self):
         with self.assertRaises(carso.BadFormatError):
             carso.evaluate(self.model, self.images, self.labels, protocol="thorough")

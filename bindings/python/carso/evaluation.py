@@ -119,6 +119,8 @@ class Evaluation(ContextHandle):
     def step(self, progress: Optional[ProgressFunction] = None) -> bool:
         """Takes the next step, one attack on one batch; true once all are taken. Can be tried again after an exception."""
         relay, finished = ProgressRelay(progress), ctypes.c_int32()
+        if self._loss is not None:
+            self._loss.error = None
         status = library.carso_evaluation_step(self.address, relay.callback, None, ctypes.byref(finished))
         relay.raise_if_failed()
         if self._loss is not None:
