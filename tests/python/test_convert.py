@@ -476,15 +476,15 @@ class Refusals(Conversion):
             carso.convert(module, GRAY)
 
     def test_a_wrong_conversion_is_noticed(self):
-        from carso import _operations
+        from carso import _calls
 
-        right = _operations._HANDLERS["tanh"]
-        _operations._HANDLERS["tanh"] = _operations._HANDLERS["sigmoid"]
+        right = _calls._HANDLERS["tanh"]
+        _calls._HANDLERS["tanh"] = _calls._HANDLERS["sigmoid"]
         try:
             with self.assertRaises(carso.InternalError) as caught:
                 carso.convert(randomise(PlainNetwork()), GRAY)
         finally:
-            _operations._HANDLERS["tanh"] = right
+            _calls._HANDLERS["tanh"] = right
         self.assertIn("logits", str(caught.exception))
 
 

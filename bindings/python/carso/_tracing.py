@@ -13,8 +13,9 @@ import numpy
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from . import _operations, _shapes  # noqa: F401: they register the handlers
+from ._calls import Call, apply, handler_of
 from ._network import Affine, Constant, Dimensions, Inexpressible, Network, Node, Opaque, Value, printable
-from ._operations import Call, apply, handler_of
 from .errors import UnsupportedError
 
 #: What takes numbers out of a tensor: a program that goes by them cannot be written down as a graph.
