@@ -142,6 +142,15 @@ class Modules(unittest.TestCase):
         self.assertEqual(next(defence.parameters()).device, torch.device("cpu"))
         self.assertIn("draws=2", repr(defence))
 
+    def test_log_odds_that_leave_the_range_of_double(self):
+        defence = carso.torch.Defence(self.model, draws=1, output="log_odds")
+        logits = torch.tensor([[[700.0, 699.0, 0.0]]], dtype=torch.float64)
+        self.assertTrue(torch.isfinite(defence._log_odds(logits)).all())
+        for first in (720.0, 800.0):
+            logits[0, 0, 0] = first
+            with self.assertRaises(carso.NonFiniteError):
+                defence._log_odds(logits)
+
     def test_what_cannot_be(self):
         classifier = carso.torch.Classifier(self.model)
         for images, error in (

@@ -17,6 +17,7 @@ except ImportError as error:
     raise ImportError(f"carso.torch needs PyTorch, which this Python does not have: {error}") from error
 
 from .enums import Aggregation, Objective, member
+from .errors import NonFiniteError
 from .model import Model
 
 _SEEDS = 1 << 63
@@ -86,7 +87,8 @@ class Defence(_Network):
     output "logits": numbers whose arg max is the defence's prediction and whose softmax does not saturate, in the
     images' type: of the aggregation "carso" the logarithms of the draws' mean exp(logit), of "logit" the mean logits,
     of "probability" the logarithms of the mean probabilities. "log_odds": log(p / (1 - p)) of the aggregated
-    probabilities, in double. "draws": the logits (draws, N, classes) of each draw, in double.
+    probabilities, in double; NonFiniteError where they leave its range. "draws": the logits (draws, N, classes) of each
+    draw, in double.
 
     Each call makes fresh draws, and its backward pass is that of the same draws; image i of the batch gets its own.
     Seeds come from torch's generator (torch.manual_seed), or from `seed` on, one by one. fresh=False holds the draws of
@@ -148,7 +150,10 @@ class Defence(_Network):
         classes = score.shape[1]
         own = torch.eye(classes, dtype=torch.bool, device=score.device)
         others = score.unsqueeze(1).expand(-1, classes, -1).masked_fill(own, -float("inf"))
-        return score - torch.logsumexp(others, 2)
+        result = score - torch.logsumexp(others, 2)
+        if not torch.isfinite(result).all():
+            raise NonFiniteError("log-odds leave the range of double: the logits are too large; use output='logits'")
+        return result
 
     def extra_repr(self) -> str:
         return (
