@@ -58,8 +58,8 @@ CARSO_API void carso_read_options_init(carso_read_options *options, size_t size)
  * Tiny-ImageNet: classes in the order of their identifiers' bytes, called by their first word in words.txt beside, if any.
  * Image folders: classes in the order of their names' bytes, and so the files of each; the images are the first of every
  * class, the second of every class and so on, so that the first N are of all classes (Tiny-ImageNet's train likewise).
- * The classes are those of train/ and test/ together; names beginning with a dot are passed over. Up to 64 images, spread over the set, are looked at: if any has
- * colour the set has three channels, and gray images are read as RGB.
+ * The classes are those of train/ and test/ together; names beginning with a dot are passed over. Up to 64 images, spread
+ * over the set, are looked at: if any has colour the set has three channels, and gray images are read as RGB.
  * NOT_FOUND, IO, BAD_FORMAT (the message names the file and what is wrong), UNSUPPORTED. Since 0.1.
  */
 CARSO_API carso_status carso_dataset_open(carso_context *context, const char *path, carso_split split,
