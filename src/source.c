@@ -99,16 +99,25 @@ static bool judge(const carso_model_info *model, const carso_dataset *dataset, c
     return false;
 }
 
+/* Whether images beside are no part of it: a picture that somebody put there. */
+static bool keeps_labels_apart(const carso_dataset *dataset)
+{
+    carso_dataset_info info = {.struct_size = sizeof info};
+    carso_dataset_get_info(dataset, &info);
+    return strcmp(info.format, "folder") != 0;
+}
+
 static exit_status open_folder(carso_context *context, const carso_model_info *model, carso_split split, const char *path,
                                carso_dataset **out)
 {
     carso_dataset_options options = shape_of(model, split);
     char text[1024];
     *out = NULL;
-    if (holds(path, false)) {
+    carso_status opened = carso_dataset_open_with(context, path, &options, out);
+    if (holds(path, false) && !(opened == CARSO_OK && keeps_labels_apart(*out))) {
+        carso_dataset_destroy(*out);
         return open_unlabelled(context, model, path, holds(path, true) ? "has images beside its folders" : "", out);
     }
-    carso_status opened = carso_dataset_open_with(context, path, &options, out);
     if (opened == CARSO_OK && judge(model, *out, path, text, sizeof text)) {
         return STATUS_OK;
     }

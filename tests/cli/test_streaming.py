@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -110,6 +111,13 @@ class WhatIsRead(Streaming):
         lines, err = self.lines("some", "-p")
         self.assertEqual(len(lines), 11)
         self.assertIn("note: some has images beside its folders", err)
+
+    def test_data_set_with_an_image_beside(self):
+        shutil.copytree(self.data, self.path("set"))
+        sample_files.write_png(self.path("set", "preview.png"), SIDE, SIDE, bytes(SIDE * SIDE))
+        lines, err = self.lines("set", "-p")
+        self.assertEqual((len(lines), err), (24, ""))
+        self.assertTrue(all("true" in line for line in lines))
 
     def test_files_and_lists(self):
         self.write_images("in", 4)
