@@ -33,7 +33,7 @@ typedef enum carso_status {
     CARSO_ERROR_INVALID_IMAGE = 11,
     /** A function of the caller's own, given for the call to use, reported a failure. */
     CARSO_ERROR_CALLBACK = 12,
-    /** The allocator, a mapping or a backend ran out of memory. */
+    /** The allocator, a mapping or a backend ran out of memory, or the process of files that it may have open. */
     CARSO_ERROR_OUT_OF_MEMORY = 20,
     /** A file could not be opened, read or written; the message carries the system's reason. */
     CARSO_ERROR_IO = 30,

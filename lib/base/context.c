@@ -89,8 +89,9 @@ carso_status cso_fail_system(const carso_context *context, int error, const char
     va_start(arguments, format);
     format_text(text, format, arguments);
     va_end(arguments);
+    const bool exhausted = error == ENOMEM || error == EMFILE || error == ENFILE;
     const carso_status status = error == ENOENT || error == ENOTDIR ? CARSO_ERROR_NOT_FOUND
-                                : error == ENOMEM                   ? CARSO_ERROR_OUT_OF_MEMORY
+                                : exhausted                         ? CARSO_ERROR_OUT_OF_MEMORY
                                                                     : CARSO_ERROR_IO;
     return cso_fail(context, status, "%s: %s", text, strerror_r(error, reason, sizeof reason));
 }

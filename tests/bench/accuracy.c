@@ -19,11 +19,11 @@
 #include "base/random.h"
 #include "carso/carso.h"
 
-enum { WAYS = 4, OBJECTIVES = 2 };
+enum { WAYS = 5, OBJECTIVES = 2 };
 
 typedef struct way {
     const char *name, *backend;
-    uint64_t memory_limit; /* 0: the default; the least leaves no room for Winograd's weights */
+    carso_convolution convolution;
     carso_context *context;
     carso_model *model;
     double *logits, *gradient;
@@ -252,7 +252,7 @@ static bool open_way(way *by, const char *path)
     carso_context_options options;
     carso_context_options_init(&options, sizeof options);
     options.backend = by->backend;
-    options.memory_limit = by->memory_limit;
+    options.convolution = by->convolution;
     const carso_status status = carso_context_create(&options, &by->context);
     if (status == CARSO_ERROR_NOT_FOUND || status == CARSO_ERROR_UNSUPPORTED)
         return false;
@@ -302,8 +302,9 @@ static double number(int argc, char **argv, int position, double usual)
 int main(int argc, char **argv)
 {
     way ways[WAYS] = {{.name = "double", .backend = "reference-double"},
-                      {.name = "oneDNN, Winograd's filtering", .backend = "onednn"},
-                      {.name = "oneDNN, direct", .backend = "onednn", .memory_limit = 1},
+                      {.name = "oneDNN, automatic", .backend = "onednn"},
+                      {.name = "oneDNN, precise", .backend = "onednn", .convolution = CARSO_CONVOLUTION_PRECISE},
+                      {.name = "oneDNN, direct", .backend = "onednn", .convolution = CARSO_CONVOLUTION_DIRECT},
                       {.name = "reference, float", .backend = "reference"}};
     bool there[WAYS];
     input in = {0};

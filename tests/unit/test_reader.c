@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "base/context.h"
@@ -218,6 +219,29 @@ START_TEST(bad_images_are_told_of_one_by_one)
         }
     }
     ck_assert_int_eq(bad, 4);
+    carso_reader_destroy(reader);
+    carso_dataset_destroy(dataset);
+}
+END_TEST
+
+/* What befalls every image alike is not put down to one of them. */
+START_TEST(no_more_files_can_be_opened)
+{
+    carso_dataset *dataset = open_classes();
+    carso_reader *reader;
+    carso_reader_options options;
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    struct rlimit limit;
+    carso_reader_options_init(&options, sizeof options);
+    options.keep_going = 1;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(carso_reader_open(dataset, NULL, IMAGES, &options, &reader), CARSO_OK);
+    ck_assert_int_eq(carso_reader_next(reader, &batch), CARSO_ERROR_OUT_OF_MEMORY);
+    ck_assert_ptr_nonnull(strstr(message(), ".png"));
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     carso_reader_destroy(reader);
     carso_dataset_destroy(dataset);
 }
@@ -449,6 +473,7 @@ int main(void)
     tcase_add_test(group, batches_are_those_of_single_reads);
     tcase_add_test(group, first_bad_image_ends_the_reading);
     tcase_add_test(group, bad_images_are_told_of_one_by_one);
+    tcase_add_test(group, no_more_files_can_be_opened);
     tcase_add_test(group, reader_ends_at_any_time);
     tcase_add_test(group, forked_process_is_told);
     tcase_add_test(group, wrong_arguments);
