@@ -49,6 +49,7 @@ struct cso_winograd_product {
     bool shared;                      /* threads divide each step of a block among them; else the blocks */
     bool streamed;                    /* shared, and the weights are plain */
     bool rows_outside;                /* streamed: a row of frequencies of all panels, not a panel's rows, follow */
+    bool turns;                       /* streamed: the plain weights are the other direction's */
     size_t v_stride, v_pitch, m_stride, m_pitch; /* floats from tile to tile and from frequency to frequency */
 };
 
@@ -159,6 +160,7 @@ static void divide(const carso_context *context, cso_winograd_product *p)
     p->m_stride = (size_t)p->panels * panel;
     p->m_pitch = pitch_of(block * p->m_stride);
     p->rows_outside = (size_t)p->set->side * block * p->v_stride * sizeof(float) > NEAR_BLOCK;
+    p->turns = p->streamed && s->turned && p->parameter->constant;
 }
 
 carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
@@ -209,13 +211,19 @@ static size_t block_floats(const cso_winograd_product *p)
     return (size_t)p->set->frequencies * (p->v_pitch + p->m_pitch);
 }
 
-/* Floats of a frequency's weights for a panel; and of a row of them, with what multiply fetches behind it, which else
- * would be taken from another thread's cache. */
+/* Floats of a frequency's weights for a panel; of a panel's plain weights; and of a row of frequencies, with what
+ * multiply fetches behind it, which else would be taken from another thread's cache, and a panel turned round. */
 static size_t weight_pitch(const cso_winograd_product *p) { return pitch_of((size_t)(p->shape.in * p->set->panel)); }
+
+static size_t turned_floats(const cso_winograd_product *p)
+{
+    const int64_t width = p->set->panel, squares = (p->shape.in + width - 1) / width;
+    return p->turns ? (size_t)(squares * width * CSO_WINOGRAD_AREA * width) : 0;
+}
 
 static size_t row_floats(const cso_winograd_product *p)
 {
-    return p->streamed ? (size_t)(p->set->side + 3) * weight_pitch(p) : 0;
+    return p->streamed ? (size_t)(p->set->side + 3) * weight_pitch(p) + turned_floats(p) : 0;
 }
 
 size_t cso_winograd_product_workspace(const cso_winograd_product *product)
@@ -295,16 +303,36 @@ static void run_own_blocks(const cso_device *device, const cso_winograd_product 
     }
 }
 
-/* Rows of frequencies of panels, numbers from .. to - 1 of them: u is room for one. */
+/* The plain weights of a panel; where they are the other direction's, turned round in room for them. */
+static const float *plain_of(const cso_winograd_product *p, int64_t panel, float *turned)
+{
+    const int64_t width = p->set->panel, square = CSO_WINOGRAD_AREA * width * width;
+    if (!p->turns) {
+        return p->weight + panel * CSO_WINOGRAD_AREA * p->shape.in * width;
+    }
+    const float *from = p->weight + panel * square;
+    for (int64_t input = 0, i = 0; input < p->shape.in; input += width, i++) {
+        p->set->turn_weights(from + i * CSO_WINOGRAD_AREA * p->shape.out * width, p->shape.out - panel * width,
+                             turned + i * square);
+    }
+    return turned;
+}
+
+/* Rows of frequencies of panels, numbers from .. to - 1 of them: u is room for one, and for a turned panel. */
 static void multiply_rows(const cso_winograd_product *p, int64_t count, int64_t from, int64_t to, const float *v,
                           float *m, float *u)
 {
-    const int64_t side = p->set->side, plain = CSO_WINOGRAD_AREA * p->shape.in * p->set->panel;
+    const int64_t side = p->set->side;
     const size_t pitch = weight_pitch(p);
+    float *const turned = u + row_floats(p) - turned_floats(p);
+    const float *plain = NULL;
     for (int64_t unit = from; unit < to; unit++) {
         const int64_t panel = p->rows_outside ? unit % p->panels : unit / side;
         const int64_t row = p->rows_outside ? unit / p->panels : unit % side;
-        p->set->transform_weights(p->weight + panel * plain, p->shape.in, row, u, pitch);
+        if (p->rows_outside || row == 0 || !plain) {
+            plain = plain_of(p, panel, turned);
+        }
+        p->set->transform_weights(plain, p->shape.in, row, u, pitch);
         for (int64_t f = row * side; f < (row + 1) * side; f++) {
             const float *const rows = v + (size_t)f * p->v_pitch;
             p->set->multiply(count, p->shape.in, 1, rows, p->v_stride, rows + p->v_pitch, u + (size_t)(f % side) * pitch,

@@ -21,6 +21,9 @@ typedef struct cso_winograd {
     int64_t rows;  /* and tiles */
     /* One row of a panel's frequencies: weight [channels][9][panel] to [channels][panel] at u, u + pitch, ... */
     void (*transform_weights)(const float *weight, int64_t channels, int64_t row, float *u, size_t pitch);
+    /* A square of panel inputs and panel outputs of plain weights, [output][9][input], of which count outputs exist, as
+     * transform_weights wants it for the gradient to the input: [input][9][output], flipped. */
+    void (*turn_weights)(const float *plain, int64_t count, float *turned);
     /* pixel: side * side pointers to the tile's pixels. v[frequency * pitch + channel]. */
     void (*transform_input)(const float *const *pixel, int64_t channels, float *v, size_t pitch);
     /* m[row * m_stride + output] = sum over channels of v[row * v_stride + channel] * u[channel][output], for panels
@@ -53,7 +56,8 @@ bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cs
 
 /* The weights of a constant parameter, made once and kept with it: the frequencies, [frequency][output / panel][in]
  * [output % panel], or, a quarter of that, what the set's transform_weights takes, [output / panel][in][9][output %
- * panel]. Both give the same bits. */
+ * panel]. Both give the same bits. The latter are the same for both directions where the parameter is constant: those of
+ * the shape that is not turned. */
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
                                  bool transformed, const float **out);
 

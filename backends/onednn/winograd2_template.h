@@ -133,6 +133,7 @@ const cso_winograd WINOGRAD2 = {
     .panel = PANEL,
     .rows = MOST_ROWS,
     .transform_weights = transform_weights2,
+    .turn_weights = turn_weights,
     .transform_input = transform_input2,
     .multiply = multiply,
     .transform_output = transform_output2,

@@ -32,6 +32,24 @@ VALUE __m256i first_of(int64_t count)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+/* Squares of 4 within the halves of vectors, then the halves. */
+VALUE void transpose(VECTOR rows[WIDTH])
+{
+    VECTOR half[WIDTH];
+    for (int i = 0; i < WIDTH; i += 4) {
+        const VECTOR a = _mm256_unpacklo_ps(rows[i], rows[i + 1]), b = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+        const VECTOR c = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
+        half[i] = _mm256_shuffle_ps(a, c, 0x44);
+        half[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        half[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        half[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        rows[i] = _mm256_permute2f128_ps(half[i], half[i + 4], 0x20);
+        rows[i + 4] = _mm256_permute2f128_ps(half[i], half[i + 4], 0x31);
+    }
+}
+
 #include "backends/onednn/winograd_template.h"
 #include "backends/onednn/winograd2_template.h"
 #endif

@@ -25,6 +25,31 @@
 #define PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #define PREFETCH_FAR(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
 #define EACH_KERNEL(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+
+/* Squares of 4 within the quarters of vectors, then the quarters. */
+VALUE void transpose(VECTOR rows[WIDTH])
+{
+    VECTOR quarter[WIDTH];
+    for (int i = 0; i < WIDTH; i += 4) {
+        const VECTOR a = _mm512_unpacklo_ps(rows[i], rows[i + 1]), b = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+        const VECTOR c = _mm512_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm512_unpackhi_ps(rows[i + 2], rows[i + 3]);
+        quarter[i] = _mm512_shuffle_ps(a, c, 0x44);
+        quarter[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+        quarter[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        quarter[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        const VECTOR a = _mm512_shuffle_f32x4(quarter[i], quarter[i + 4], 0x44);
+        const VECTOR b = _mm512_shuffle_f32x4(quarter[i], quarter[i + 4], 0xee);
+        const VECTOR c = _mm512_shuffle_f32x4(quarter[i + 8], quarter[i + 12], 0x44);
+        const VECTOR d = _mm512_shuffle_f32x4(quarter[i + 8], quarter[i + 12], 0xee);
+        rows[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        rows[i + 4] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        rows[i + 8] = _mm512_shuffle_f32x4(b, d, 0x88);
+        rows[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+}
+
 #include "backends/onednn/winograd_template.h"
 #include "backends/onednn/winograd2_template.h"
 #endif

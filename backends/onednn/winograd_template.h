@@ -3,6 +3,7 @@
  * Included once per instruction set, with the vector type and its operations defined, and
  *   EACH_KERNEL(X): X(1) .. X(MOST_ROWS), the numbers of rows that have a kernel
  *   VALUE, STEP: attributes of inlined and of other functions
+ *   transpose: of a square of WIDTH vectors, in place
  * Every output's sum runs over the channels in order, in one register, whatever the rows beside it: results depend
  * neither on the batch nor on how work is divided.
  */
@@ -82,6 +83,24 @@ STEP void transform_weights(const float *weight, int64_t channels, int64_t row, 
             STORE(u + 3 * pitch + part, PLUS_PRODUCT(ALL(weight_rows[3][1]), h[1], even_b));
             STORE(u + 4 * pitch + part, MINUS_PRODUCT(ALL(weight_rows[3][1]), h[1], even_b));
             STORE(u + 5 * pitch + part, h[2]);
+        }
+    }
+}
+
+STEP void turn_weights(const float *plain, int64_t count, float *turned)
+{
+    for (int64_t tap = 0; tap < 9; tap++) {
+        for (int64_t c = 0; c < PANEL; c += WIDTH) {
+            for (int64_t o = 0; o < PANEL; o += WIDTH) {
+                VECTOR rows[WIDTH];
+                for (int64_t i = 0; i < WIDTH; i++) {
+                    rows[i] = o + i < count ? LOAD(plain + ((o + i) * 9 + tap) * PANEL + c) : ALL(0.0f);
+                }
+                transpose(rows);
+                for (int64_t i = 0; i < WIDTH; i++) {
+                    STORE(turned + ((c + i) * 9 + 8 - tap) * PANEL + o, rows[i]);
+                }
+            }
         }
     }
 }
@@ -270,6 +289,7 @@ const cso_winograd WINOGRAD = {
     .panel = PANEL,
     .rows = MOST_ROWS,
     .transform_weights = transform_weights,
+    .turn_weights = turn_weights,
     .transform_input = transform_input,
     .multiply = multiply,
     .transform_output = transform_output,

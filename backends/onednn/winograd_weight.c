@@ -90,10 +90,16 @@ carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, cons
                                  bool transformed, const float **out)
 {
     const cso_winograd *const set = device->winograd;
-    const making it = describe(device, shape, transformed);
+    cso_winograd_shape of = *shape;
+    if (!transformed && of.turned) {
+        of.in = shape->out;
+        of.out = shape->in;
+        of.turned = false;
+    }
+    const making it = describe(device, &of, transformed);
     const int64_t each = transformed ? set->frequencies : CSO_WINOGRAD_AREA;
-    const size_t size = cso_winograd_weight_size(device, shape, transformed);
-    const int form = (int)((each * WIDEST_PANEL + set->panel - 1) * 2) + shape->turned;
+    const size_t size = cso_winograd_weight_size(device, &of, transformed);
+    const int form = (int)((each * WIDEST_PANEL + set->panel - 1) * 2) + of.turned;
     const void *data = NULL;
     const carso_status status = cso_packed_get_made(
         device, weight, form, transformed ? CSO_MEMORY_TRANSFORMED : CSO_MEMORY_PACKED, size, make, &it, &data);
