@@ -290,6 +290,12 @@ START_TEST(weights_are_kept_by_size)
                 ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED), transformed ? size : 0);
                 ck_assert_uint_eq(taken(context, CSO_MEMORY_PACKED), transformed ? 0 : size);
             }
+            /* Both directions read the same plain weights. */
+            it.product = CSO_PRODUCT_SOURCE;
+            it.geometry = geometry_of(i == 1 ? &large : &small);
+            run(context, &it, weight, out);
+            ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED), transformed ? 2 * size : 0);
+            ck_assert_uint_eq(taken(context, CSO_MEMORY_PACKED), transformed ? 0 : size);
             cso_parameter_release(weight);
             ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED) + taken(context, CSO_MEMORY_PACKED), 0);
             free(out);
