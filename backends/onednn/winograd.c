@@ -13,7 +13,7 @@ enum { LINE = 16 };
 #define BLOCK_SHARE 16
 /* Share of the memory limit above which a layer's transformed weights are not kept, but made anew from the plain ones for
  * each block, a row of frequencies at a time, in the cache; bytes of a block's frequencies then. */
-#define KEPT_SHARE 256
+#define KEPT_SHARE 64
 #define STREAMED_BLOCK ((size_t)48 << 20)
 /* Bytes of a block's frequencies where each thread has blocks of its own: most of the second cache, as its weights are
  * read from further away once for each block. */

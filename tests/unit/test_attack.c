@@ -946,7 +946,7 @@ int main(void)
 {
     Suite *suite = suite_create("attack");
     TCase *tests = tcase_create("attack");
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, raises_every_loss_of_both_objectives);
     tcase_add_test(tests, fgsm_follows_the_gradient);

@@ -289,7 +289,7 @@ int main(void)
 {
     Suite *suite = suite_create("checkpoint");
     TCase *tests = tcase_create("checkpoint");
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, open_all, close_all);
     tcase_add_test(tests, purifier_training_continues_bit_for_bit);
     tcase_add_test(tests, classifier_training_continues_bit_for_bit);

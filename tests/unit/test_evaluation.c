@@ -507,7 +507,7 @@ int main(void)
 {
     Suite *suite = suite_create("evaluation");
     TCase *tests = tcase_create("evaluation");
-    tcase_set_timeout(tests, 250);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, worst_point_of_each_image);
     tcase_add_test(tests, epsilon_0_is_clean_accuracy);

@@ -377,7 +377,7 @@ int main(void)
 {
     Suite *suite = suite_create("evaluation_flags");
     TCase *tests = tcase_create("evaluation_flags");
-    tcase_set_timeout(tests, 250);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, toy_open, toy_close);
     tcase_add_test(tests, nothing_to_complain_of);
     tcase_add_test(tests, constant_logits);

@@ -75,7 +75,7 @@ int main(void)
 {
     Suite *suite = suite_create("evaluation_memory");
     TCase *tests = tcase_create("evaluation_memory");
-    tcase_set_timeout(tests, 250);
+    tcase_set_timeout(tests, 600);
     tcase_add_unchecked_fixture(tests, scratch_create, scratch_remove);
     tcase_add_test(tests, allocations_failing);
     suite_add_tcase(suite, tests);

@@ -483,7 +483,7 @@ int main(void)
 {
     Suite *suite = suite_create("fab");
     TCase *tests = tcase_create("fab");
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, closed_form_where_the_box_is_far, 0, 2);
     tcase_add_loop_test(tests, bisection_where_the_box_binds, 0, 2);

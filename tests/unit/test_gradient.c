@@ -257,7 +257,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int failed;
 
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 600);
     tcase_add_loop_test(tests, gradients_are_those_of_finite_differences, 0, 4);
     tcase_add_test(tests, parameter_gradients_add_up);
     tcase_add_test(tests, what_nothing_depends_on_has_no_gradient);

@@ -165,7 +165,7 @@ int main(void)
 {
     Suite *const suite = suite_create("large images");
     TCase *const tests = tcase_create("large images");
-    tcase_set_timeout(tests, 300);
+    tcase_set_timeout(tests, 600);
     tcase_add_loop_test(tests, all_calls_run_and_agree_under_a_small_limit, 0, EXAMPLES);
     suite_add_tcase(suite, tests);
     SRunner *const runner = srunner_create(suite);

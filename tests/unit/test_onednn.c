@@ -327,7 +327,7 @@ int main(void)
 {
     Suite *const suite = suite_create("onednn");
     TCase *const tests = tcase_create("onednn");
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 600);
     tcase_add_loop_test(tests, activations_are_within_a_few_units_in_the_last_place, 0, 5);
     tcase_add_test(tests, infinities_have_their_limits);
     tcase_add_test(tests, all_instruction_sets_give_the_same_bits);

@@ -567,7 +567,7 @@ int main(void)
 {
     Suite *suite = suite_create("pgd");
     TCase *tests = tcase_create("pgd");
-    tcase_set_timeout(tests, 60); /* under sanitizers */
+    tcase_set_timeout(tests, 600); /* under sanitizers */
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, fgsm_is_one_signed_step);
     tcase_add_test(tests, projection_is_exact);

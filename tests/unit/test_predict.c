@@ -559,7 +559,7 @@ int main(void)
 {
     Suite *suite = suite_create("predict");
     TCase *tests = tcase_create("predict");
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, classifier_alone);
     tcase_add_test(tests, defence_follows_its_logits);

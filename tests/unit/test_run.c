@@ -361,7 +361,7 @@ int main(void)
 {
     Suite *suite = suite_create("run");
     TCase *tests = tcase_create("run");
-    tcase_set_timeout(tests, 100); /* the reference backend under sanitizers */
+    tcase_set_timeout(tests, 600); /* the reference backend under sanitizers */
     tcase_add_loop_test(tests, classifier_gradient_is_exact, 0, 5);
     tcase_add_loop_test(tests, defence_gradient_is_exact, 0, 5);
     tcase_add_test(tests, backends_agree);

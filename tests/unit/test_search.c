@@ -614,7 +614,7 @@ int main(void)
 {
     Suite *suite = suite_create("search");
     TCase *tests = tcase_create("search");
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, linear_optimum_is_reached, 0, 2);
     tcase_add_loop_test(tests, square_climbs_a_linear_function, 0, 2);

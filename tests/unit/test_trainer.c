@@ -589,7 +589,7 @@ int main(void)
 {
     Suite *suite = suite_create("trainer");
     TCase *tests = tcase_create("trainer");
-    tcase_set_timeout(tests, 100);
+    tcase_set_timeout(tests, 600);
     tcase_add_checked_fixture(tests, toy_open, toy_close);
     tcase_add_test(tests, classifier_learns);
     tcase_add_test(tests, trades_learns);

@@ -200,7 +200,7 @@ int main(void)
 {
     Suite *suite = suite_create("weights");
     TCase *tests = tcase_create("weights");
-    tcase_set_timeout(tests, 120);
+    tcase_set_timeout(tests, 600);
     tcase_add_test(tests, every_part_is_run_once);
     tcase_add_test(tests, steps_follow_double);
     tcase_add_test(tests, steps_follow_double_where_gradients_are_not_float);
