@@ -117,11 +117,6 @@ uint64_t carso_attack_result_step_count(const carso_attack_result *result)
     return result ? (uint64_t)result->step_count : 0;
 }
 
-static double share(uint64_t part, uint64_t whole)
-{
-    return whole > 0 ? (double)part / (double)whole : 0.0;
-}
-
 carso_status carso_attack_result_get_step(const carso_attack_result *result, uint64_t index,
                                           carso_attack_step *out_step)
 {
@@ -147,8 +142,8 @@ carso_status carso_attack_result_get_step(const carso_attack_result *result, uin
         .gradients = record->gradients,
         .flat_gradients = record->flat,
         .mean_loss = finite > 0 ? record->loss / (double)finite : NAN,
-        .zero_gradient = share(record->zero, record->components),
-        .tiny_gradient = share(record->tiny, record->components),
+        .zero_gradient = cso_diagnosis_share(record->zero, record->components),
+        .tiny_gradient = cso_diagnosis_share(record->tiny, record->components),
     };
     return cso_struct_fill(context, "carso_attack_result_get_step", out_step, &step, sizeof step);
 }

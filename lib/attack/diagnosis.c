@@ -58,7 +58,7 @@ void cso_diagnosis_add_gradient(cso_diagnosis *diagnosis, int64_t image, int64_t
     record->tiny += tiny;
 }
 
-static double share(uint64_t part, uint64_t whole)
+double cso_diagnosis_share(uint64_t part, uint64_t whole)
 {
     return whole > 0 ? (double)part / (double)whole : 0.0;
 }
@@ -69,12 +69,27 @@ void cso_diagnosis_finish(const cso_diagnosis *diagnosis)
     for (int64_t i = 0; report && i < diagnosis->count; i++) {
         const cso_image_record *const own = diagnosis->image + i;
         if (report->zero_gradient)
-            report->zero_gradient[i] = share(own->zero, own->components);
+            report->zero_gradient[i] = cso_diagnosis_share(own->zero, own->components);
         if (report->tiny_gradient)
-            report->tiny_gradient[i] = share(own->tiny, own->components);
+            report->tiny_gradient[i] = cso_diagnosis_share(own->tiny, own->components);
         if (report->non_finite_losses)
             report->non_finite_losses[i] = own->non_finite_losses;
         if (report->non_finite_gradients)
             report->non_finite_gradients[i] = own->non_finite_gradients;
     }
+}
+
+carso_status cso_diagnosis_check_finite(const carso_context *context, const uint8_t *non_finite,
+                                        const uint64_t *image_index, int64_t count)
+{
+    int64_t bad = 0, first = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (non_finite[i] && bad++ == 0)
+            first = i;
+    if (bad == 0)
+        return CARSO_OK;
+    return cso_fail(
+        context, CARSO_ERROR_NON_FINITE,
+        "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",
+        (long long)bad, (long long)count, (unsigned long long)image_index[first]);
 }

@@ -58,4 +58,12 @@ void cso_diagnosis_add_gradient(cso_diagnosis *diagnosis, int64_t image, int64_t
 /* Fills all of the report that is the diagnosis's. */
 void cso_diagnosis_finish(const cso_diagnosis *diagnosis);
 
+/* NON_FINITE, naming the first, where an image of non_finite [count] is marked; image_index: [count], their numbers for
+ * the caller. */
+carso_status cso_diagnosis_check_finite(const carso_context *context, const uint8_t *non_finite,
+                                        const uint64_t *image_index, int64_t count);
+
+/* part / whole; 0 of nothing. */
+double cso_diagnosis_share(uint64_t part, uint64_t whole);
+
 #endif

@@ -248,22 +248,6 @@ static void merge_restart(attack *work, float *adversarial)
     }
 }
 
-static carso_status check_finite(const attack *work)
-{
-    int64_t bad = 0, first = -1;
-    for (int64_t i = 0; i < work->count; i++) {
-        if (work->non_finite[i] && first < 0)
-            first = i;
-        bad += work->non_finite[i];
-    }
-    if (bad == 0)
-        return CARSO_OK;
-    return cso_fail(
-        work->mean.objective->context, CARSO_ERROR_NON_FINITE,
-        "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",
-        (long long)bad, (long long)work->count, (unsigned long long)work->pgd->image_index[first]);
-}
-
 carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, const float *images, const int32_t *labels,
                          int64_t count, float *adversarial, const cso_attack_report *report)
 {
@@ -305,7 +289,7 @@ carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, con
         }
     }
     if (status == CARSO_OK)
-        status = check_finite(&work);
+        status = cso_diagnosis_check_finite(objective->context, work.non_finite, pgd->image_index, count);
     attack_close(&work);
     return status;
 }

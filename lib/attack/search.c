@@ -157,20 +157,6 @@ static carso_status perform_run(const cso_search_method *method, cso_search_run 
     return method->run(run);
 }
 
-static carso_status check_finite(const cso_search_run *run)
-{
-    int64_t bad = 0, first = 0;
-    for (int64_t i = 0; i < run->count; i++)
-        if (run->non_finite[i] && bad++ == 0)
-            first = i;
-    if (bad == 0)
-        return CARSO_OK;
-    return cso_fail(
-        run->objective->context, CARSO_ERROR_NON_FINITE,
-        "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",
-        (long long)bad, (long long)run->count, (unsigned long long)run->search->image_index[first]);
-}
-
 static void fill_report(const cso_search_run *run, const double *first_loss, const double *kept_loss,
                         const cso_attack_report *report)
 {
@@ -241,7 +227,7 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
     if (report && cso_keeps_points(status))
         fill_report(&run, first_loss, kept_loss, report);
     if (status == CARSO_OK)
-        status = check_finite(&run);
+        status = cso_diagnosis_check_finite(objective->context, run.non_finite, search->image_index, count);
 
 done:
     method->close(&run);
