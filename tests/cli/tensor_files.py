@@ -4,16 +4,25 @@ import json
 import struct
 
 
-def read(path):
+def split(path):
+    """(header, content, where the data begin)"""
     with open(path, "rb") as file:
         content = file.read()
     (length,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8:8 + length])
+    return json.loads(content[8:8 + length]), content, 8 + length
+
+
+def read_metadata(path):
+    return split(path)[0]["__metadata__"]
+
+
+def read(path):
+    header, content, data = split(path)
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        tensors[name] = (entry["dtype"], entry["shape"], content[8 + length + begin:8 + length + end])
+        tensors[name] = (entry["dtype"], entry["shape"], content[data + begin:data + end])
     return tensors
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The paper's networks at their size, WideResNet-28-10 and its purifier, with weights of full_scale_weights.c, against
+ * The paper's networks at their size, WideResNet-28-10 and its purifier, with weights of named_weights.c, against
  * the tensors that make_full_scale.py took from PyTorch in double precision.
  */
 #include <check.h>
@@ -10,11 +10,10 @@
 #include <string.h>
 
 #include "attack/losses.h"
-#include "base/json.h"
-#include "base/safetensors.h"
-#include "full_scale_weights.h"
+#include "golden_file.h"
 #include "model/aggregation.h"
 #include "model/run.h"
+#include "named_weights.h"
 
 /* Relative to the largest element of a tensor; the last of root mean squares. */
 typedef struct tolerance {
@@ -31,128 +30,51 @@ static const tolerance of_float = {3e-5, 5e-5, 3e-2, 1e-2}, of_double = {1e-12, 
 #define DRAWS 2
 #define MOST_CLASSES 200
 #define MOST_PIXELS (3 * 64 * 64)
-#define MOST_LATENT 192
 
 static const char *preset, *backend;
 static tolerance allowed;
 static char golden_path[4096];
 
 static carso_context *context;
-static full_scale_weights weights;
+static named_weights weights;
 static carso_model *model;
-static cso_safetensors *golden;
-static json_t *strides;
+static golden_file golden;
 static bool verbose;
 
 static void require(carso_status status, const char *what)
 {
-    char message[1024] = "";
-    if (status != CARSO_OK && context != NULL)
-        carso_context_message(context, message, sizeof message);
-    ck_assert_msg(status == CARSO_OK, "%s: %s: %s", what, carso_status_str(status), message);
-}
-
-static carso_status choose(void *user, const cso_graph *source, int index, cso_parameter **out)
-{
-    const cso_named_parameter *named = &source->parameter[index];
-    return full_scale_weight(user, named->name, named->parameter->rank, named->parameter->dimension, out);
-}
-
-static void build(void)
-{
-    carso_model_options options;
-    carso_purifier_options purifier_options;
-    carso_model *random = NULL, *classifier = NULL;
-    cso_graph *graph = NULL;
-    cso_purifier *purifier = NULL;
-    require(carso_model_options_preset(&options, sizeof options, preset), preset);
-    require(carso_purifier_options_preset(&purifier_options, sizeof purifier_options, preset), preset);
-    require(carso_model_create(context, &options, &random), "carso_model_create");
-    require(cso_graph_copy_constant(random->classifier, choose, &weights, &graph), "cso_graph_copy_constant");
-    require(cso_model_derive(random, graph, NULL, NULL, &classifier), "cso_model_derive");
-    cso_graph_destroy(graph);
-    carso_model_destroy(random);
-    require(cso_purifier_build(context, classifier, &purifier_options, full_scale_weight, &weights, true, &purifier),
-            "cso_purifier_build");
-    require(cso_model_derive(classifier, NULL, purifier, NULL, &model), "cso_model_derive");
-    cso_purifier_destroy(context, purifier);
-    carso_model_destroy(classifier);
+    golden_require(context, status, what);
 }
 
 static void set_up(void)
 {
     carso_context_options options;
+    carso_model_options model_options;
+    carso_purifier_options purifier_options;
     carso_context_options_init(&options, sizeof options);
     options.backend = backend;
     options.threads = 2;
     require(carso_context_create(&options, &context), "carso_context_create");
     allowed = strcmp(carso_context_backend(context), "reference-double") == 0 ? of_double : of_float;
     verbose = getenv("CARSO_TEST_VERBOSE") != NULL;
-    weights = (full_scale_weights){.context = context};
-    require(cso_safetensors_open(context, golden_path, &golden), golden_path);
-    const char *text = cso_safetensors_metadata(golden, "strides");
-    ck_assert_ptr_nonnull(text);
-    require(cso_json_parse(context, text, strlen(text), "strides", &strides), "strides");
-    build();
+    weights = (named_weights){.context = context};
+    golden_open(context, golden_path, &golden);
+    require(carso_model_options_preset(&model_options, sizeof model_options, preset), preset);
+    require(carso_purifier_options_preset(&purifier_options, sizeof purifier_options, preset), preset);
+    require(named_weights_model(&weights, &model_options, &purifier_options, &model), "named_weights_model");
 }
 
 static void tear_down(void)
 {
     carso_model_destroy(model);
-    full_scale_weights_free(&weights);
-    json_decref(strides);
-    cso_safetensors_release(golden);
+    named_weights_free(&weights);
+    golden_close(&golden);
     carso_context_destroy(context);
-}
-
-static const cso_tensor *golden_tensor(const char *name)
-{
-    const cso_tensor *tensor = cso_safetensors_find(golden, name);
-    ck_assert_msg(tensor != NULL, "%s has no %s", golden_path, name);
-    return tensor;
-}
-
-/* Of a tensor of floats; out has room for most. */
-static size_t read_floats(const char *name, size_t most, double *out)
-{
-    const cso_tensor *tensor = golden_tensor(name);
-    ck_assert_int_eq(tensor->type, CSO_TENSOR_F32);
-    ck_assert_uint_le(tensor->count, most);
-    for (size_t i = 0; i < tensor->count; i++)
-        out[i] = (double)((const float *)tensor->data)[i];
-    return tensor->count;
-}
-
-/* within: of the largest difference; mean_within: of the root mean square. */
-static void compare_both(const char *name, const double *actual, size_t count, double within, double mean_within)
-{
-    const cso_tensor *tensor = golden_tensor(name);
-    const json_t *entry = json_object_get(strides, name);
-    const size_t stride = entry == NULL ? 1 : (size_t)json_integer_value(entry);
-    double largest = 0.0, error = 0.0, squares = 0.0, error_squares = 0.0;
-    ck_assert_int_eq(tensor->type, CSO_TENSOR_F64);
-    ck_assert_uint_eq(tensor->count, (count + stride - 1) / stride);
-    for (size_t i = 0; i < tensor->count; i++) {
-        double expected;
-        memcpy(&expected, (const char *)tensor->data + i * sizeof expected, sizeof expected);
-        const double difference = fabs(expected - actual[i * stride]);
-        largest = fmax(largest, fabs(expected));
-        squares += expected * expected;
-        error_squares += difference * difference;
-        if (!(difference <= error)) /* NaN included */
-            error = difference;
-    }
-    const double mean = sqrt(error_squares / squares);
-    if (verbose)
-        printf("%s: %.2e of %.1e, root mean square %.2e of %.1e\n", name, error / largest, within, mean, mean_within);
-    ck_assert_msg(largest > 0.0, "%s is all zero", name);
-    ck_assert_msg(error <= within * largest, "%s: error %g of %g", name, error / largest, within);
-    ck_assert_msg(mean <= mean_within, "%s: root mean square error %g of %g", name, mean, mean_within);
 }
 
 static void compare(const char *name, const double *actual, size_t count, double within)
 {
-    compare_both(name, actual, count, within, within);
+    golden_compare(&golden, name, actual, count, within, within);
 }
 
 typedef struct tally {
@@ -177,9 +99,7 @@ static void count_deviation(const carso_deviation *deviation, void *user)
 /* What is compared below would differ in everything. */
 START_TEST(test_weights)
 {
-    const char *stored = cso_safetensors_metadata(golden, "weights");
-    ck_assert_ptr_nonnull(stored);
-    ck_assert_uint_eq(weights.checksum, strtoull(stored, NULL, 10));
+    ck_assert_uint_eq(weights.checksum, strtoull(golden_metadata(&golden, "weights"), NULL, 10));
 }
 END_TEST
 
@@ -209,15 +129,13 @@ static void compare_aggregation(carso_aggregation how, const char *name, const d
 START_TEST(test_gradients)
 {
     static const uint64_t image_index[1] = {0};
-    static double image[MOST_PIXELS], gradient[MOST_PIXELS];
-    double latents[DRAWS * MOST_LATENT], logits[DRAWS * MOST_CLASSES];
-    int64_t label_number = -1;
-    ck_assert_uint_eq(golden_tensor("labels")->count, 1);
-    memcpy(&label_number, golden_tensor("labels")->data, sizeof label_number);
-    const int32_t label = (int32_t)label_number;
-    const size_t pixels = read_floats("input", MOST_PIXELS, image);
-    ck_assert_uint_eq(read_floats("latent", DRAWS * MOST_LATENT, latents),
-                      DRAWS * (size_t)model->purifier->latent_size);
+    static double gradient[MOST_PIXELS];
+    double logits[DRAWS * MOST_CLASSES];
+    int32_t label;
+    golden_labels(&golden, 1, &label);
+    const size_t pixels = (size_t)model->channels * (size_t)model->height * (size_t)model->width;
+    double *image = golden_doubles(&golden, "input", pixels);
+    double *latents = golden_doubles(&golden, "latent", DRAWS * (size_t)model->purifier->latent_size);
     cso_loss_request request = {.loss = CARSO_LOSS_CROSS_ENTROPY, .labels = &label, .context = context};
     cso_run run = {.images = image,
                    .element = CSO_F64,
@@ -236,11 +154,13 @@ START_TEST(test_gradients)
     request.loss = CARSO_LOSS_PROBABILITY_CROSS_ENTROPY;
     require(cso_run_defence(model, &run), "cso_run_defence");
     compare("sample_logits", logits, DRAWS * (size_t)model->classes, allowed.forward);
-    compare_both("robust_input_gradient_probability", gradient, pixels, allowed.defence_gradient,
-                 allowed.defence_gradient_mean);
+    golden_compare(&golden, "robust_input_gradient_probability", gradient, pixels, allowed.defence_gradient,
+                   allowed.defence_gradient_mean);
     compare_aggregation(CARSO_AGGREGATE_CARSO, "probabilities", logits);
     compare_aggregation(CARSO_AGGREGATE_LOGIT, "probabilities_logit", logits);
     compare_aggregation(CARSO_AGGREGATE_PROBABILITY, "probabilities_probability", logits);
+    free(latents);
+    free(image);
 }
 END_TEST
 

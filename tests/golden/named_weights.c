@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "full_scale_weights.h"
+#include "named_weights.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static bool ends(const char *name, const char *with)
     return length >= end && strcmp(name + length - end, with) == 0;
 }
 
-/* As make_full_scale.py has it. Where a product is rounded nothing is added, so that contraction changes no bit. */
+/* As named_weights.py has it. Where a product is rounded nothing is added, so that contraction changes no bit. */
 static uint64_t fill(const char *name, int rank, int64_t first_dimension, size_t count, float *values)
 {
     const uint64_t stream = name_hash(name);
@@ -50,7 +50,7 @@ static uint64_t fill(const char *name, int rank, int64_t first_dimension, size_t
 }
 
 /* Room for another pointer. */
-static bool grow(full_scale_weights *weights)
+static bool grow(named_weights *weights)
 {
     if (weights->count < weights->capacity)
         return true;
@@ -63,10 +63,10 @@ static bool grow(full_scale_weights *weights)
     return true;
 }
 
-/* Used in place: a copy of the largest tensor would be 1.2 GB. */
-carso_status full_scale_weight(void *user, const char *name, int rank, const int64_t *dimension, cso_parameter **out)
+/* A cso_shaped_lookup. Used in place: a copy of the largest tensor would be 1.2 GB. */
+static carso_status look_up(void *user, const char *name, int rank, const int64_t *dimension, cso_parameter **out)
 {
-    full_scale_weights *weights = user;
+    named_weights *weights = user;
     size_t count = 1;
     for (int i = 0; i < rank; i++)
         count *= (size_t)dimension[i];
@@ -78,7 +78,37 @@ carso_status full_scale_weight(void *user, const char *name, int rank, const int
     return cso_parameter_create_mapped(weights->context, rank, dimension, values, NULL, out);
 }
 
-void full_scale_weights_free(full_scale_weights *weights)
+/* A cso_parameter_choice. */
+static carso_status choose(void *user, const cso_graph *source, int index, cso_parameter **out)
+{
+    const cso_named_parameter *named = &source->parameter[index];
+    return look_up(user, named->name, named->parameter->rank, named->parameter->dimension, out);
+}
+
+carso_status named_weights_model(named_weights *weights, const carso_model_options *options,
+                                 const carso_purifier_options *purifier_options, carso_model **out)
+{
+    carso_context *context = weights->context;
+    carso_model *random = NULL, *classifier = NULL;
+    cso_graph *graph = NULL;
+    cso_purifier *purifier = NULL;
+    carso_status status = carso_model_create(context, options, &random);
+    if (status == CARSO_OK)
+        status = cso_graph_copy_constant(random->classifier, choose, weights, &graph);
+    if (status == CARSO_OK)
+        status = cso_model_derive(random, graph, NULL, NULL, &classifier);
+    if (status == CARSO_OK)
+        status = cso_purifier_build(context, classifier, purifier_options, look_up, weights, true, &purifier);
+    if (status == CARSO_OK)
+        status = cso_model_derive(classifier, NULL, purifier, NULL, out);
+    cso_purifier_destroy(context, purifier);
+    carso_model_destroy(classifier);
+    cso_graph_destroy(graph);
+    carso_model_destroy(random);
+    return status;
+}
+
+void named_weights_free(named_weights *weights)
 {
     for (int i = 0; i < weights->count; i++)
         free(weights->memory[i]);
