@@ -3,6 +3,7 @@
 #ifndef TEST_COUNTED_FOLDER_H
 #define TEST_COUNTED_FOLDER_H
 
+#include "base/context.h"
 #include "counted_context.h"
 #include "scratch_folder.h"
 
@@ -16,6 +17,14 @@ static void tear_down_with_folder(void)
 {
     scratch_remove();
     tear_down();
+}
+
+/* The context's. */
+static inline const char *message(void)
+{
+    static char text[CSO_MESSAGE_SIZE];
+    carso_context_message(context, text, sizeof text);
+    return text;
 }
 
 #endif

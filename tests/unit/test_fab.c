@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "attack/fab.h"
-#include "counting_allocator.h"
+enum { COUNT = 4, SIZE = 48, CLASSES = 5, RECORDS = 31 };
 
-enum { COUNT = 4, SIZE = 48, ALL = COUNT * SIZE, CLASSES = 5 };
+#include "attack/fab.h"
+#include "attack_trial.h"
 
 typedef struct linear {
     double weight[CLASSES][SIZE], bias[CLASSES];
@@ -22,33 +22,9 @@ typedef struct linear {
     uint32_t draws_used[64];
 } linear;
 
-static counting_allocator counts;
-static carso_context *context;
-static float original[ALL], adversarial[ALL];
-static double epsilon[COUNT];
-static const uint64_t image_index[COUNT] = {5, 6, 7, 8};
-static int32_t labels[COUNT];
-static double first_loss[COUNT], last_loss[COUNT], distance[COUNT];
-static uint8_t non_finite[COUNT];
-enum { RECORDS = 31 };
-static cso_step_record steps[RECORDS];
-static const cso_attack_report report = {.first_loss = first_loss,
-                                         .last_loss = last_loss,
-                                         .non_finite = non_finite,
-                                         .distance = distance,
-                                         .steps = steps,
-                                         .step_count = RECORDS,
-                                         .step_stride = 1};
 static linear work;
 static cso_objective objective;
 static cso_search search;
-static uint64_t random_state;
-
-static double uniform(void)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (double)(random_state >> 40) / 16777216.0;
-}
 
 static double margin_at(const float *image, int label, int other)
 {
@@ -104,7 +80,7 @@ static carso_status query(void *self, const cso_query *asked)
 static void fill_images(double spread)
 {
     for (int k = 0; k < ALL; k++)
-        original[k] = (float)(0.5 + spread * (uniform() - 0.5));
+        original[k] = (float)(0.5 + spread * ((double)uniform() - 0.5));
     for (int i = 0; i < COUNT; i++) {
         labels[i] = 0;
         for (int c = 1; c < CLASSES; c++)
@@ -113,17 +89,15 @@ static void fill_images(double spread)
     }
 }
 
-static void set_up(void)
+static void set_up_classifier(void)
 {
-    memset(&counts, 0, sizeof counts);
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
+    set_up();
     random_state = 1;
     work = (linear){.bad_call = -1, .fail_call = -1};
     for (int c = 0; c < CLASSES; c++) {
-        work.bias[c] = 0.1 * uniform();
+        work.bias[c] = 0.1 * (double)uniform();
         for (int j = 0; j < SIZE; j++)
-            work.weight[c][j] = (double)(float)(uniform() - 0.5);
+            work.weight[c][j] = (double)(uniform() - 0.5f);
     }
     fill_images(0.2);
     for (int i = 0; i < COUNT; i++)
@@ -139,12 +113,6 @@ static void set_up(void)
                           .image_index = image_index,
                           .unit = "steps"};
     memset(steps, 0, sizeof steps);
-}
-
-static void tear_down(void)
-{
-    carso_context_destroy(context);
-    ck_assert_int_eq(atomic_load(&counts.held), 0);
 }
 
 static carso_status fab(void)
@@ -212,9 +180,9 @@ static void check_against(double (*expected)(int i), double tolerance)
     for (int i = 0; i < COUNT; i++) {
         const double nearest = expected(i);
         /* 1e-6: some steps between floats near 1 */
-        ck_assert_msg(distance[i] <= nearest * (1 + tolerance) + 1e-6 && distance[i] >= nearest * (1 - 1e-5) - 1e-7,
-                      "image %d: %.9g, and possible is %.9g", i, distance[i], nearest);
-        ck_assert_double_eq_tol(length_of(i), distance[i], 1e-12);
+        ck_assert_msg(distances[i] <= nearest * (1 + tolerance) + 1e-6 && distances[i] >= nearest * (1 - 1e-5) - 1e-7,
+                      "image %d: %.9g, and possible is %.9g", i, distances[i], nearest);
+        ck_assert_double_eq_tol(length_of(i), distances[i], 1e-12);
         ck_assert_double_gt(largest_margin(adversarial + i * SIZE, labels[i]), 0);
         ck_assert_double_eq_tol(last_loss[i], largest_margin(adversarial + i * SIZE, labels[i]), 1e-12);
         ck_assert_double_eq_tol(first_loss[i], largest_margin(original + i * SIZE, labels[i]), 1e-12);
@@ -311,7 +279,7 @@ START_TEST(epsilon_bounds_what_is_kept)
     epsilon[2] = 0;
     ck_assert_int_eq(fab(), CARSO_OK);
     for (int i = 0; i < COUNT; i++) {
-        ck_assert_double_eq_tol(distance[i], closed_form(i), 1e-4 * closed_form(i));
+        ck_assert_double_eq_tol(distances[i], closed_form(i), 1e-4 * closed_form(i));
         if (i % 2 == 0 && i < 3) {
             ck_assert_mem_eq(adversarial + i * SIZE, original + i * SIZE, SIZE * sizeof *original);
             ck_assert_double_eq(last_loss[i], first_loss[i]);
@@ -331,10 +299,10 @@ START_TEST(misclassified_as_they_are)
         search.early_stop = early;
         ck_assert_int_eq(fab(), CARSO_OK);
         ck_assert_mem_eq(adversarial + SIZE, original + SIZE, SIZE * sizeof *original);
-        ck_assert(early || distance[1] == 0);
+        ck_assert(early || distances[1] == 0);
         ck_assert_double_eq(last_loss[1], first_loss[1]);
         ck_assert_double_gt(last_loss[1], 0);
-        ck_assert_double_gt(distance[0], 0);
+        ck_assert_double_gt(distances[0], 0);
     }
 }
 END_TEST
@@ -350,7 +318,7 @@ START_TEST(early_stop_saves_evaluations)
     ck_assert_int_lt(work.images_seen, all / 5);
     for (int i = 0; i < COUNT; i++) {
         ck_assert_double_gt(last_loss[i], 0);
-        ck_assert_double_le(distance[i], 1.06 * closed_form(i)); /* stretched by 5 % */
+        ck_assert_double_le(distances[i], 1.06 * closed_form(i)); /* stretched by 5 % */
     }
 }
 END_TEST
@@ -400,7 +368,7 @@ START_TEST(gradients_of_zero_lead_nowhere)
     ck_assert_int_eq(fab(), CARSO_OK);
     ck_assert_mem_eq(adversarial, original, sizeof original);
     for (int i = 0; i < COUNT; i++)
-        ck_assert(isinf(distance[i]));
+        ck_assert(isinf(distances[i]));
     for (int k = 0; k < RECORDS - 1; k++) {
         ck_assert_uint_eq(steps[k].flat, COUNT * (CLASSES - 1));
         ck_assert_uint_eq(steps[k].gradients, steps[k].flat);
@@ -422,11 +390,11 @@ START_TEST(non_finite_is_flagged)
     ck_assert_msg(strstr(message, "1 of the 4") && strstr(message, "image 7"), "%s", message);
     for (int i = 0; i < COUNT; i++) {
         ck_assert_int_eq(non_finite[i], i == 2);
-        ck_assert(i == 2 || fabs(distance[i] - closed_form(i)) <= 1e-4 * closed_form(i));
+        ck_assert(i == 2 || fabs(distances[i] - closed_form(i)) <= 1e-4 * closed_form(i));
     }
     work.calls = work.bad_call = 0;
     ck_assert_int_eq(fab(), CARSO_ERROR_NON_FINITE);
-    ck_assert(isnan(first_loss[2]) && isinf(distance[2]));
+    ck_assert(isnan(first_loss[2]) && isinf(distances[2]));
     ck_assert_mem_eq(adversarial + 2 * SIZE, original + 2 * SIZE, SIZE * sizeof *original);
 }
 END_TEST
@@ -434,14 +402,14 @@ END_TEST
 START_TEST(non_finite_final_search_is_flagged)
 {
     ck_assert_int_eq(fab(), CARSO_OK);
-    const double found = distance[2];
+    const double found = distances[2];
     work.bad_image = 2;
     work.bad_call = work.calls - 1;
     work.calls = 0;
     ck_assert_int_eq(fab(), CARSO_ERROR_NON_FINITE);
     for (int i = 0; i < COUNT; i++)
         ck_assert_int_eq(non_finite[i], i == 2);
-    ck_assert(found <= distance[2] && distance[2] <= 1.01 * found);
+    ck_assert(found <= distances[2] && distances[2] <= 1.01 * found);
 }
 END_TEST
 
@@ -459,8 +427,8 @@ START_TEST(what_was_found_is_kept)
     ck_assert_int_eq(fab(), CARSO_CANCELLED);
     for (int i = 0; i < COUNT; i++) {
         ck_assert_double_gt(last_loss[i], 0);
-        ck_assert_double_le(distance[i], 1.06 * closed_form(i));
-        ck_assert_double_eq_tol(length_of(i), distance[i], 1e-12);
+        ck_assert_double_le(distances[i], 1.06 * closed_form(i));
+        ck_assert_double_eq_tol(length_of(i), distances[i], 1e-12);
     }
     search.progress = NULL;
     work.calls = 0;
@@ -484,7 +452,7 @@ int main(void)
     Suite *suite = suite_create("fab");
     TCase *tests = tcase_create("fab");
     tcase_set_timeout(tests, 600);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, set_up_classifier, tear_down);
     tcase_add_loop_test(tests, closed_form_where_the_box_is_far, 0, 2);
     tcase_add_loop_test(tests, bisection_where_the_box_binds, 0, 2);
     tcase_add_loop_test(tests, targets_in_turn_find_the_nearest, 0, 2);

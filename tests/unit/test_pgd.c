@@ -5,33 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { COUNT = 3, SIZE = 40, RECORDS = 7 };
+
 #include "attack/pgd.h"
-#include "counting_allocator.h"
+#include "attack_trial.h"
 
-enum { COUNT = 3, SIZE = 40, ALL = COUNT * SIZE };
-
-static counting_allocator counts;
-static carso_context *context;
-static float original[ALL], adversarial[ALL];
-static double epsilon[COUNT], step_size[COUNT];
-static const uint64_t image_index[COUNT] = {5, 6, 7};
-static const int32_t labels[COUNT];
-static double first_loss[COUNT], last_loss[COUNT], zero_gradient[COUNT];
-static uint8_t non_finite[COUNT];
-static double tiny_gradient[COUNT];
-static uint32_t bad_losses[COUNT], bad_gradients[COUNT];
-enum { RECORDS = 7 };
-static cso_step_record steps[RECORDS];
-static const cso_attack_report report = {.first_loss = first_loss,
-                                         .last_loss = last_loss,
-                                         .non_finite = non_finite,
-                                         .zero_gradient = zero_gradient,
-                                         .tiny_gradient = tiny_gradient,
-                                         .non_finite_losses = bad_losses,
-                                         .non_finite_gradients = bad_gradients,
-                                         .steps = steps,
-                                         .step_count = RECORDS,
-                                         .step_stride = 1};
+static double step_size[COUNT];
 
 /* loss = weight . x, per component; what the tests look at is how it was called. */
 typedef struct linear {
@@ -44,14 +23,6 @@ typedef struct linear {
     int fail_call;           /* OUT_OF_MEMORY there; -1: never */
     double noise;            /* added to the loss with the sign of the draw's parity */
 } linear;
-
-static uint64_t random_state;
-
-static float uniform(void)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (float)(random_state >> 40) / 16777216.0f;
-}
 
 static carso_status linear_evaluate(void *self, const float *images, int64_t count, const uint64_t *index,
                                     uint32_t first_draw, const int32_t *label, double *losses, float *gradient)
@@ -68,7 +39,8 @@ static carso_status linear_evaluate(void *self, const float *images, int64_t cou
             if (gradient)
                 gradient[i * SIZE + j] = work->weight[j];
         }
-        if (work->bad_image >= 0 && index[i] == image_index[work->bad_image] && work->bad_call >= 0 && work->calls >= work->bad_call) {
+        if (work->bad_image >= 0 && index[i] == image_index[work->bad_image] && work->bad_call >= 0 &&
+            work->calls >= work->bad_call) {
             if (work->bad_loss || !gradient)
                 losses[i] = NAN;
             else
@@ -84,11 +56,9 @@ static linear work;
 static cso_objective objective;
 static cso_pgd pgd;
 
-static void set_up(void)
+static void set_up_linear(void)
 {
-    memset(&counts, 0, sizeof counts);
-    context = counting_context(&counts);
-    ck_assert_ptr_nonnull(context);
+    set_up();
     random_state = 1;
     for (int k = 0; k < ALL; k++)
         original[k] = k % 7 == 0 ? 0.0f : k % 7 == 1 ? 1.0f : uniform();
@@ -110,12 +80,6 @@ static void set_up(void)
                     .seed = 3,
                     .purpose = CSO_PURPOSE_ATTACK_START,
                     .image_index = image_index};
-}
-
-static void tear_down(void)
-{
-    carso_context_destroy(context);
-    ck_assert_int_eq(atomic_load(&counts.held), 0);
 }
 
 static carso_status run(void)
@@ -568,7 +532,7 @@ int main(void)
     Suite *suite = suite_create("pgd");
     TCase *tests = tcase_create("pgd");
     tcase_set_timeout(tests, 600); /* under sanitizers */
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, set_up_linear, tear_down);
     tcase_add_test(tests, fgsm_is_one_signed_step);
     tcase_add_test(tests, projection_is_exact);
     tcase_add_test(tests, pgd_reaches_the_corner);

@@ -17,13 +17,6 @@
 #define PIXELS (SIDE * SIDE)
 #define IMAGES 23
 
-static const char *message(void)
-{
-    static char text[CSO_MESSAGE_SIZE];
-    carso_context_message(context, text, sizeof text);
-    return text;
-}
-
 /* A PNG file whose every pixel follows from the seed; channels 3 repeats the gray value unless coloured. */
 static void write_png(const char *name, int side, int channels, bool coloured, int seed)
 {
