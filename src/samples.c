@@ -47,13 +47,13 @@ const char *samples_name(const samples *held, uint64_t index, char *text, size_t
     return text;
 }
 
-/* One HWC image of bytes, of 1 or 3 channels, to CHW floats of the wanted number of channels. */
-static void spread(const samples *held, const uint8_t *bytes, int32_t channels, float *out)
+/* One HWC image of bytes to CHW floats. */
+static void spread(const samples *held, const uint8_t *bytes, float *out)
 {
     size_t plane = (size_t)held->height * (size_t)held->width;
     for (int32_t c = 0; c < held->channels; c++) {
         for (size_t i = 0; i < plane; i++) {
-            out[(size_t)c * plane + i] = (float)bytes[i * (size_t)channels + (size_t)(c < channels ? c : 0)] / 255.0f;
+            out[(size_t)c * plane + i] = (float)bytes[i * (size_t)held->channels + (size_t)c] / 255.0f;
         }
     }
 }
@@ -83,7 +83,7 @@ static carso_status read_dataset(const carso_dataset *dataset, samples *out)
         memcpy(out->labels + batch.first, batch.labels, (size_t)batch.count * sizeof *out->labels);
         for (uint64_t i = 0; i < batch.count; i++) {
             size_t size = samples_image_size(out);
-            spread(out, batch.pixels + (size_t)i * size, out->channels, out->pixels + (size_t)(batch.first + i) * size);
+            spread(out, batch.pixels + (size_t)i * size, out->pixels + (size_t)(batch.first + i) * size);
         }
         if (session_interrupted()) {
             status = CARSO_CANCELLED;
@@ -122,92 +122,30 @@ exit_status samples_from_dataset(carso_context *context, const carso_dataset *da
     return STATUS_OK;
 }
 
-static exit_status load_dataset(carso_context *context, const carso_model_info *model, const sample_settings *settings,
-                                const char *path, samples *out)
-{
-    carso_dataset *dataset;
-    exit_status status = source_open(context, model, (carso_split)settings->split, 1, &path, &dataset);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    uint64_t first = (uint64_t)settings->first, count = source_count(dataset, path, first, (uint64_t)settings->count);
-    status = count == 0 ? STATUS_FAILURE : samples_from_dataset(context, dataset, first, count, out);
-    carso_dataset_destroy(dataset);
-    return status;
-}
-
-static bool is_gray(const uint8_t *rgb, size_t pixels)
-{
-    for (size_t i = 0; i < pixels; i++) {
-        if (rgb[3 * i] != rgb[3 * i + 1] || rgb[3 * i] != rgb[3 * i + 2]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static exit_status load_file(carso_context *context, const char *path, uint64_t index, samples *out)
-{
-    carso_image *image;
-    carso_images described;
-    carso_images_init(&described, sizeof described);
-    carso_status read = carso_image_read(context, path, &image);
-    if (read == CARSO_OK) {
-        read = carso_image_get_images(image, &described);
-    }
-    if (read != CARSO_OK) {
-        return session_failure(context, read, "cannot read %s", path);
-    }
-    int32_t channels = described.order == CARSO_ORDER_GRAY ? 1 : 3;
-    exit_status status = STATUS_FAILURE;
-    if (described.width != out->width || described.height != out->height) {
-        complain("%s is %dx%d, the model takes %dx%d (width, height); scale it first", path, (int)described.width,
-                 (int)described.height, (int)out->width, (int)out->height);
-    } else if (channels == 3 && out->channels == 1 && !is_gray(described.data, (size_t)out->width * (size_t)out->height)) {
-        complain("%s is in colour, the model takes gray images; convert it first", path);
-    } else {
-        spread(out, described.data, channels, out->pixels + (size_t)index * samples_image_size(out));
-        status = STATUS_OK;
-    }
-    carso_image_destroy(image);
-    return status;
-}
-
-static exit_status load_files(carso_context *context, const carso_model_info *model, int inputs, char **input, samples *out)
-{
-    *out = (samples){.count = (uint64_t)inputs, .channels = model->channels, .height = model->image_height, .width = model->image_width};
-    out->names = calloc((size_t)inputs, sizeof *out->names);
-    if (!out->names || !allocate(out)) {
-        samples_release(out);
-        return STATUS_FAILURE;
-    }
-    exit_status status = STATUS_OK;
-    for (int i = 0; i < inputs && status == STATUS_OK; i++) {
-        out->names[i] = strdup(input[i]);
-        status = out->names[i] ? load_file(context, input[i], (uint64_t)i, out) : STATUS_FAILURE;
-    }
-    if (status != STATUS_OK) {
-        samples_release(out);
-    }
-    return status;
-}
-
 exit_status samples_load(carso_context *context, const carso_model *model, const sample_settings *settings, int inputs,
                          char **input, samples *out)
 {
+    const char *const *path = (const char *const *)input;
     carso_model_info info = {.struct_size = sizeof info};
+    carso_dataset *dataset;
     int files = 0;
     *out = (samples){0};
     carso_model_get_info(model, &info);
     for (int i = 0; i < inputs; i++) {
         files += source_is_image(input[i]);
     }
-    if (files == 0 && inputs == 1) {
-        return load_dataset(context, &info, settings, input[0], out);
-    }
-    if (files < inputs) {
+    if (files < inputs && inputs > 1) {
         complain("give either PNG or JPEG files, or one data set");
         return STATUS_USAGE;
     }
-    return load_files(context, &info, inputs, input, out);
+    exit_status status = source_open(context, &info, (carso_split)settings->split, inputs, path, &dataset);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    /* Which part is asked of a data set alone. */
+    uint64_t first = files > 0 ? 0 : (uint64_t)settings->first, wanted = files > 0 ? 0 : (uint64_t)settings->count;
+    uint64_t count = source_count(dataset, input[0], first, wanted);
+    status = count == 0 ? STATUS_FAILURE : samples_from_dataset(context, dataset, first, count, out);
+    carso_dataset_destroy(dataset);
+    return status;
 }

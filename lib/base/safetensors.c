@@ -3,15 +3,14 @@
 #include "base/safetensors.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include "base/json.h"
+#include "base/regular_file.h"
 #include "base/tensor_type.h"
 
 #define LENGTH_SIZE 8
@@ -294,27 +293,22 @@ static carso_status create(carso_context *context, const char *name, cso_safeten
 
 static carso_status map_file(cso_safetensors *file)
 {
-    struct stat facts;
-    /* Without O_NONBLOCK a named pipe would hold up the call before it can be refused. */
-    const int descriptor = open(file->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return cso_fail_system(file->context, errno, "%s: cannot open", file->name);
+    int descriptor;
+    uint64_t size;
+    carso_status status = cso_regular_file_open(file->context, file->name, &descriptor, &size);
+    if (status != CARSO_OK) {
+        return status;
     }
-    carso_status status = CARSO_OK;
-    if (fstat(descriptor, &facts) != 0) {
-        status = cso_fail_system(file->context, errno, "%s: cannot read", file->name);
-    } else if (!S_ISREG(facts.st_mode)) {
-        status = cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: not a regular file", file->name);
-    } else if ((uint64_t)facts.st_size > PTRDIFF_MAX) {
+    if (size > PTRDIFF_MAX) {
         status = cso_fail(file->context, CARSO_ERROR_BAD_FORMAT, "%s: too large for this machine", file->name);
-    } else if (facts.st_size > 0) {
-        void *map = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    } else if (size > 0) {
+        void *map = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, descriptor, 0);
         if (map == MAP_FAILED) {
             status = cso_fail_system(file->context, errno, "%s: cannot map", file->name);
         } else {
             file->map = map;
             file->base = map;
-            file->size = (size_t)facts.st_size;
+            file->size = (size_t)size;
         }
     }
     close(descriptor);

@@ -2,11 +2,12 @@
 #include "data/data_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/regular_file.h"
 
 /* A byte of deflate stands for at most 1032 of its output. */
 #define HIGHEST_RATIO 1032
@@ -15,31 +16,22 @@
 
 carso_status cso_data_file_open(const carso_context *context, const char *path, cso_data_file *out)
 {
-    struct stat facts;
+    int descriptor;
     *out = (cso_data_file){.context = context, .path = path};
-    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return cso_fail_system(context, errno, "%s: cannot open", path);
-    }
-    carso_status status = CARSO_OK;
-    if (fstat(descriptor, &facts) != 0) {
-        status = cso_fail_system(context, errno, "%s: cannot read", path);
-    } else if (!S_ISREG(facts.st_mode)) {
-        status = cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: not a regular file", path);
-    } else {
-        out->size = (uint64_t)facts.st_size;
-        out->stream = gzdopen(descriptor, "rb");
-        if (out->stream == NULL || gzbuffer(out->stream, BUFFER_SIZE) != 0) {
-            status = cso_fail_memory(context, "reading a file");
-        }
-    }
+    const carso_status status = cso_regular_file_open(context, path, &descriptor, &out->size);
     if (status != CARSO_OK) {
-        if (out->stream == NULL) {
-            close(descriptor);
-        }
-        cso_data_file_close(out);
+        return status;
     }
-    return status;
+    out->stream = gzdopen(descriptor, "rb");
+    if (out->stream == NULL) {
+        close(descriptor);
+        return cso_fail_memory(context, "reading a file");
+    }
+    if (gzbuffer(out->stream, BUFFER_SIZE) != 0) {
+        cso_data_file_close(out);
+        return cso_fail_memory(context, "reading a file");
+    }
+    return CARSO_OK;
 }
 
 static carso_status report(const cso_data_file *file)

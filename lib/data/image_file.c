@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "data/image_file.h"
 
+#include "base/regular_file.h"
 #include "config.h"
 
 carso_status cso_image_decoding_accept(cso_image_decoding *decoding, uint64_t width, uint64_t height, int32_t channels)
@@ -36,33 +37,22 @@ carso_status cso_image_decoding_accept(cso_image_decoding *decoding, uint64_t wi
 #if CSO_HAVE_IMAGES
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static carso_status open_image(cso_image_decoding *decoding)
 {
-    struct stat facts;
-    const int descriptor = open(decoding->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return cso_fail_system(decoding->context, errno, "%s: cannot open", decoding->path);
-    }
-    carso_status status = CARSO_OK;
-    if (fstat(descriptor, &facts) != 0) {
-        status = cso_fail_system(decoding->context, errno, "%s: cannot read", decoding->path);
-    } else if (!S_ISREG(facts.st_mode)) {
-        status = cso_fail(decoding->context, CARSO_ERROR_BAD_FORMAT, "%s: not a regular file", decoding->path);
-    } else {
-        decoding->file = fdopen(descriptor, "rb");
-        if (decoding->file == NULL) {
-            status = cso_fail_memory(decoding->context, "reading a file");
-        }
-    }
+    int descriptor;
+    const carso_status status = cso_regular_file_open(decoding->context, decoding->path, &descriptor, NULL);
     if (status != CARSO_OK) {
-        close(descriptor);
+        return status;
     }
-    return status;
+    decoding->file = fdopen(descriptor, "rb");
+    if (decoding->file == NULL) {
+        close(descriptor);
+        return cso_fail_memory(decoding->context, "reading a file");
+    }
+    return CARSO_OK;
 }
 
 static carso_status decode(cso_image_decoding *decoding)

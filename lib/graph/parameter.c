@@ -228,19 +228,10 @@ static carso_status create_data(cso_parameter *parameter)
     return write_elements(context, parameter->data, parameter->host, parameter->count);
 }
 
-carso_status cso_parameter_create(const carso_context *context, int rank, const int64_t *dimension, const float *host,
-                                  cso_parameter **out)
+/* Takes parameter over: what host holds by now is on the device, or it is destroyed. */
+static carso_status complete(cso_parameter *parameter, cso_parameter **out)
 {
-    cso_parameter *parameter;
-    *out = NULL;
-    carso_status status = create(context, rank, dimension, NULL, false, &parameter);
-    if (status != CARSO_OK) {
-        return status;
-    }
-    if (host != NULL) {
-        memcpy(parameter->owned, host, parameter->count * sizeof(float));
-    }
-    status = create_data(parameter);
+    const carso_status status = create_data(parameter);
     if (status != CARSO_OK) {
         destroy(parameter);
         return status;
@@ -248,6 +239,21 @@ carso_status cso_parameter_create(const carso_context *context, int rank, const 
     count_bytes(parameter, 1);
     *out = parameter;
     return CARSO_OK;
+}
+
+carso_status cso_parameter_create(const carso_context *context, int rank, const int64_t *dimension, const float *host,
+                                  cso_parameter **out)
+{
+    cso_parameter *parameter;
+    *out = NULL;
+    const carso_status status = create(context, rank, dimension, NULL, false, &parameter);
+    if (status != CARSO_OK) {
+        return status;
+    }
+    if (host != NULL) {
+        memcpy(parameter->owned, host, parameter->count * sizeof(float));
+    }
+    return complete(parameter, out);
 }
 
 carso_status cso_parameter_create_mapped(const carso_context *context, int rank, const int64_t *dimension,
@@ -258,7 +264,7 @@ carso_status cso_parameter_create_mapped(const carso_context *context, int rank,
     if (host == NULL) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "a mapped parameter has no data");
     }
-    carso_status status = create(context, rank, dimension, host, false, &parameter);
+    const carso_status status = create(context, rank, dimension, host, false, &parameter);
     if (status != CARSO_OK) {
         return status;
     }
@@ -266,14 +272,7 @@ carso_status cso_parameter_create_mapped(const carso_context *context, int rank,
         cso_safetensors_retain(file);
         parameter->mapped = file;
     }
-    status = create_data(parameter);
-    if (status != CARSO_OK) {
-        destroy(parameter);
-        return status;
-    }
-    count_bytes(parameter, 1);
-    *out = parameter;
-    return CARSO_OK;
+    return complete(parameter, out);
 }
 
 carso_status cso_parameter_create_deferred(const carso_context *context, int rank, const int64_t *dimension,

@@ -3,6 +3,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 
 /* Terms above exp(LARGEST_EXPONENT) are shifted down before they are summed, so that 65536 of them fit. */
 #define LARGEST_EXPONENT 600.0
@@ -26,6 +27,24 @@ static double saturate(double x)
 static double exp_difference(double a, double b)
 {
     return a >= b ? -exp(a) * expm1(b - a) : exp(b) * expm1(a - b);
+}
+
+/* Whether none of the differences to *top is above 0; else *top becomes the one that is most. */
+static bool is_top(const double *difference, int classes, int *top)
+{
+    const int better = cso_arg_max(difference, classes);
+    if (!(difference[better] > 0.0))
+        return true;
+    *top = better;
+    return false;
+}
+
+/* What rounding may leave of a tie between three. */
+static void cut_ties(double *difference, int classes)
+{
+    for (int i = 0; i < classes; i++)
+        if (difference[i] > 0.0)
+            difference[i] = 0.0;
 }
 
 /* difference[i] = s_i - s_m where s_i = sum_d exp(l_di) and m, returned, has the largest s. */
@@ -55,15 +74,10 @@ static int carso_differences(const double *logits, int draws, int64_t stride, in
                 sum += exp_difference(logits[d * stride + i] - shift, logits[d * stride + top] - shift);
             difference[i] = sum == 0.0 || shift == 0.0 ? sum : saturate(sum * half_scale * half_scale);
         }
-        const int better = cso_arg_max(difference, classes);
-        if (!(difference[better] > 0.0))
+        if (is_top(difference, classes, &top))
             break;
-        top = better;
     }
-    /* What rounding may leave of a tie between three. */
-    for (int i = 0; i < classes; i++)
-        if (difference[i] > 0.0)
-            difference[i] = 0.0;
+    cut_ties(difference, classes);
     return top;
 }
 
@@ -83,14 +97,10 @@ static int mean_differences(const double *logits, int draws, int64_t stride, int
             }
             difference[i] = i == top ? 0.0 : (sum + lost) / draws;
         }
-        const int better = cso_arg_max(difference, classes);
-        if (!(difference[better] > 0.0))
+        if (is_top(difference, classes, &top))
             break;
-        top = better;
     }
-    for (int i = 0; i < classes; i++)
-        if (difference[i] > 0.0)
-            difference[i] = 0.0;
+    cut_ties(difference, classes);
     return top;
 }
 

@@ -106,7 +106,9 @@ void cso_classifier_training_defaults(carso_classifier_training_options *options
     };
 }
 
-static carso_status check(const carso_context *context, const void *options, const field *fields, size_t count)
+/* The fields' ranges, and what both trainers want of sub_batch. */
+static carso_status check(const carso_context *context, const void *options, int32_t sub_batch, const field *fields,
+                          size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const char *place = (const char *)options + fields[i].offset;
@@ -123,18 +125,18 @@ static carso_status check(const carso_context *context, const void *options, con
                             fields[i].name, value, fields[i].low, fields[i].high);
         }
     }
+    if (sub_batch == 1) {
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "training option sub_batch is 1; BatchNorm needs at least 2 images at once (0: as many as fit)");
+    }
     return CARSO_OK;
 }
 
 carso_status cso_purifier_training_check(const carso_context *context, const carso_purifier_training_options *options)
 {
-    const carso_status status = check(context, options, purifier_fields, COUNT(purifier_fields));
+    const carso_status status = check(context, options, options->sub_batch, purifier_fields, COUNT(purifier_fields));
     if (status) {
         return status;
-    }
-    if (options->sub_batch == 1) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "training option sub_batch is 1; BatchNorm needs at least 2 images at once (0: as many as fit)");
     }
     if (options->beta_full_epoch < options->beta_start_epoch) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "training option beta_full_epoch is %g; it must not come before "
@@ -145,13 +147,10 @@ carso_status cso_purifier_training_check(const carso_context *context, const car
 
 carso_status cso_classifier_training_check(const carso_context *context, const carso_classifier_training_options *options)
 {
-    const carso_status status = check(context, options, classifier_fields, COUNT(classifier_fields));
+    const carso_status status =
+        check(context, options, options->sub_batch, classifier_fields, COUNT(classifier_fields));
     if (status) {
         return status;
-    }
-    if (options->sub_batch == 1) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "training option sub_batch is 1; BatchNorm needs at least 2 images at once (0: as many as fit)");
     }
     if (options->trades_beta > 0 && options->pgd_steps == 0) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
