@@ -110,8 +110,9 @@ CARSO_API carso_status carso_dataset_open_with(carso_context *context, const cha
 /**
  * A data set of image files without labels: format "files", no classes, every label -1. paths names files, whatever
  * they are called, and folders, of which all PNG and JPEG files are taken at any depth: those directly inside first, then
- * those of its folders, each in the order of their names' bytes; names beginning with a dot are passed over, and a link to
- * a folder that it lies in is not followed. A file that does not exist is an error when it is read.
+ * those of its folders, each in the order of their names' bytes; names beginning with a dot are passed over, and of the
+ * folders within one that is named none is searched twice, however many links lead to it. A file that does not exist is an
+ * error when it is read.
  * INVALID_ARGUMENT; NOT_FOUND: no image at all; IO: a folder cannot be read, or folders are more than 64 deep; and what
  * carso_dataset_open returns where the shape is not given. Since 0.1.
  */

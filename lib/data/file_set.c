@@ -7,18 +7,16 @@
 #include "data/data_file.h"
 #include "data/dataset.h"
 #include "data/image_file.h"
+#include "data/visited.h"
 
 #define DEEPEST 64
 
-/* Folders that are being listed, each within the one before. */
+/* A path that is being searched, and the folder that it has come to. */
 typedef struct descent {
     cso_name_list *files;
     const carso_context *context;
+    cso_visited visited;
     int depth;
-    struct {
-        dev_t device;
-        ino_t inode;
-    } folder[DEEPEST];
     size_t length; /* of path */
     char path[PATH_MAX];
 } descent;
@@ -69,23 +67,21 @@ static carso_status add_images(descent *state)
 static carso_status add_folder(descent *state)
 {
     struct stat facts;
+    bool added = false;
     const size_t length = state->length;
     cso_name_list names = {0};
     if (stat(state->path, &facts) != 0) {
         return cso_fail_system(state->context, errno, "%s: cannot open", state->path);
     }
-    for (int i = 0; i < state->depth; i++) {
-        if (state->folder[i].device == facts.st_dev && state->folder[i].inode == facts.st_ino) {
-            return CARSO_OK; /* a link to a folder that it lies in */
-        }
+    carso_status status = cso_visited_add(state->context, &state->visited, &facts, &added);
+    if (status != CARSO_OK || !added) {
+        return status;
     }
     if (state->depth == DEEPEST) {
         return cso_fail(state->context, CARSO_ERROR_IO, "%.64s...: folders are more than %d deep", state->path, DEEPEST);
     }
-    state->folder[state->depth].device = facts.st_dev;
-    state->folder[state->depth].inode = facts.st_ino;
     state->depth++;
-    carso_status status = add_images(state);
+    status = add_images(state);
     if (status == CARSO_OK) {
         status = cso_folder_list(state->context, state->path, true, &names);
     }
@@ -119,6 +115,7 @@ carso_status cso_file_set_open(carso_dataset *dataset, const char *const *paths,
             status = too_long(state);
         } else if (cso_path_is_folder(state->path)) {
             status = add_folder(state);
+            cso_visited_release(context, &state->visited);
         } else {
             status = cso_name_list_append(context, &dataset->files, paths[i]);
         }

@@ -343,12 +343,14 @@ static void check_files(const carso_dataset *dataset, const char *const *names, 
 
 START_TEST(folders_are_searched_at_any_depth)
 {
-    static const char *const found[] = {"b.JPEG.PNG", "z.png", "a/x.png", "a/deep/y.png", "link/x.png", "link/deep/y.png"};
+    static const char *const found[] = {"b.JPEG.PNG", "z.png", "a/x.png", "a/deep/y.png", "c/x.png", "c/deep/y.png"};
     scratch_make_folder("a");
     scratch_make_folder("a/deep");
+    scratch_make_folder("c");
+    scratch_make_folder("c/deep");
     scratch_make_folder("empty");
     scratch_make_folder(".hidden");
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 6; i++) {
         write_png(found[i], SIDE, 1, false, (int)i);
     }
     write_png(".hidden/no.png", SIDE, 1, false, 0);
@@ -422,6 +424,46 @@ START_TEST(files_without_images)
 }
 END_TEST
 
+/* Folders, each with four links to the next and one to the first: more paths than could ever be listed. */
+START_TEST(links_lead_nowhere_twice)
+{
+    char name[24], target[24];
+    for (int i = 0; i < 36; i++) { /* the system follows 40 links */
+        snprintf(name, sizeof name, "d%02d", i);
+        scratch_make_folder(name);
+        snprintf(name, sizeof name, "d%02d/x.png", i);
+        write_png(name, SIDE, 1, false, 0);
+        for (int j = 0; j < 5; j++) {
+            snprintf(name, sizeof name, "d%02d/%d", i, j);
+            snprintf(target, sizeof target, "../d%02d", j == 4 ? 0 : (i + 1) % 36);
+            ck_assert_int_eq(symlink(target, scratch_file(name)), 0);
+        }
+    }
+    carso_dataset *dataset;
+    const char *const paths[2] = {scratch_path, scratch_path};
+    const carso_dataset_options options = shape(1, SIDE);
+    for (size_t named = 1; named <= 2; named++) { /* what is named twice is wanted twice */
+        ck_assert_msg(carso_dataset_open_files(context, paths, named, &options, &dataset) == CARSO_OK, "%s", message());
+        carso_dataset_info info = {.struct_size = sizeof info};
+        ck_assert_int_eq(carso_dataset_get_info(dataset, &info), CARSO_OK);
+        ck_assert_uint_eq(info.count, 36 * named);
+        ck_assert_str_eq(carso_dataset_file(dataset, 1), scratch_file("d00/0/x.png"));
+        carso_dataset_destroy(dataset);
+    }
+    carso_status status = CARSO_ERROR_OUT_OF_MEMORY;
+    for (long failing = 1; status != CARSO_OK; failing++) {
+        const long held = counts.held;
+        counts.made = 0;
+        counts.failing = failing;
+        status = carso_dataset_open_files(context, paths, 1, &options, &dataset);
+        ck_assert_int_eq(status, counts.made < failing ? CARSO_OK : CARSO_ERROR_OUT_OF_MEMORY);
+        counts.failing = 0;
+        carso_dataset_destroy(dataset);
+        ck_assert_int_eq(counts.held, held);
+    }
+}
+END_TEST
+
 START_TEST(deep_folders_are_refused)
 {
     char path[PATH_MAX] = "d";
@@ -472,6 +514,7 @@ int main(void)
     tcase_add_test(group, wrong_arguments);
     tcase_add_test(group, folders_are_searched_at_any_depth);
     tcase_add_test(group, files_without_images);
+    tcase_add_test(group, links_lead_nowhere_twice);
     tcase_add_test(group, deep_folders_are_refused);
     tcase_add_test(group, gray_pixels_of_a_colour_file);
     suite_add_tcase(suite, group);
