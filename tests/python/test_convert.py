@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy
@@ -553,6 +555,60 @@ class Checkpoints(unittest.TestCase):
             self.convert(PlainNetwork())
         self.assertIn("carso.convert", str(caught.exception))
         self.assertFalse((self.folder / "a.safetensors").exists())
+
+    def test_storages_repeated(self):
+        """A tied weight, and one that repeats an element, are as they were; a thousand views of a megabyte are refused."""
+        tied, many = torch.arange(4.0), torch.tensor([0.5], dtype=torch.bfloat16)
+        self.assertEqual(self.convert({"a": tied, "b": tied, "c": tied[1:], "d": many.expand(3, 2)}), ["a", "b", "c", "d"])
+        header, data = self.read()
+        begin, end = header["d"]["data_offsets"]
+        self.assertTrue((numpy.frombuffer(data[begin:end], "<f4") == 0.5).all())
+        whole = torch.zeros(1 << 18)
+        for content in (
+            {str(i): whole[i:] for i in range(1000)},  # a view each
+            {str(i): whole for i in range(1000)},  # one tensor, named again
+            {str(i): torch.zeros(1, dtype=torch.bfloat16).expand(1 << 16, 1 << 8) for i in range(6)},
+        ):
+            with self.assertRaises(carso.BadFormatError) as caught:
+                self.convert(content)
+            self.assertIn("repeat", str(caught.exception))
+
+    def test_overlapping_storages(self):
+        """Each storage in the archive holds the header and the bytes of the next."""
+        torch.save({str(i): torch.zeros(1 << 16) for i in range(20)}, self.folder / "a.pt")
+        with zipfile.ZipFile(self.folder / "a.pt") as archive, zipfile.ZipFile(self.folder / "b.pt", "w") as other:
+            entries, bytes_of_all = [], bytes(4 << 16)
+            for entry in archive.infolist():
+                if "/data/" not in entry.filename:
+                    other.writestr(entry.filename, archive.read(entry))
+                    continue
+                again = zipfile.ZipInfo(entry.filename)
+                again.CRC, again.file_size = zlib.crc32(bytes_of_all), len(bytes_of_all)
+                again.compress_size = again.file_size
+                again.extra = struct.pack("<HH", 0x7777, 0) + bytes(-len(again.FileHeader()) % 4)
+                bytes_of_all = again.FileHeader() + bytes_of_all
+                entries.append((again, len(bytes_of_all)))
+            other.fp.seek(other.start_dir)
+            for entry, from_the_end in entries:
+                entry.header_offset = other.start_dir + len(bytes_of_all) - from_the_end
+                other.filelist.append(entry)
+                other.NameToInfo[entry.filename] = entry
+            other.fp.write(bytes_of_all)
+            other.start_dir = other.fp.tell()
+        with self.assertRaises(carso.BadFormatError) as caught:
+            carso.convert_checkpoint(self.folder / "b.pt", self.folder / "b.safetensors")
+        self.assertIn("overlap", str(caught.exception).lower())
+
+    def test_dictionaries_in_one_another(self):
+        """In itself; and each twice in the one above, as many paths as could ever be followed."""
+        state = {"weight": torch.ones(2)}
+        content = {"state": state, "other": {}}
+        content["other"]["whole"] = content
+        self.assertEqual(self.convert(content), ["weight"])
+        above = {"a": 1}
+        for _ in range(100):
+            above = {"a": above, "b": above}
+        self.assertEqual(self.convert({"net": state, "rest": above}), ["weight"])
 
     def test_damaged_files(self):
         target = self.folder / "b.safetensors"

@@ -6,6 +6,7 @@ containers, numbers, text and tensors are made; objects of any other class becom
 """
 
 import math
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -29,6 +30,8 @@ _NAMED_TYPES = {
 _LARGEST_DESCRIPTION = 1 << 28
 #: Elements of a tensor that repeats the elements of its storage.
 _MOST_REPEATED = 1 << 26
+#: Bytes of all tensors for each byte of the file: storages are shared, and narrow types become float32.
+_MOST_TIMES = 8
 
 
 class Ignored:
@@ -63,10 +66,24 @@ class _Type:
         self.name = name
 
 
+class Budget:
+    """How many bytes the tensors of a file may still take: a small file can name one storage again and again."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._left = _MOST_TIMES * os.path.getsize(path) + 4 * _MOST_REPEATED
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise BadFormatError(f"{self._path}: its tensors repeat what is stored to far more than the file's size")
+
+
 class _Storage:
-    def __init__(self, data: bytes, kind: str) -> None:
+    def __init__(self, data: bytes, kind: str, budget: Budget) -> None:
         self.data = data
         self.kind = kind
+        self.budget = budget
 
 
 def _tensor(
@@ -79,15 +96,19 @@ def _tensor(
         raise BadFormatError(f"a tensor of size {tuple(size)} with strides {tuple(stride)}")
     found = _TYPES[kind or storage.kind]
     whole = numpy.frombuffer(storage.data, "<u2" if found is _BFLOAT16 else found)
-    if found is _BFLOAT16:
-        whole = (whole.astype(numpy.uint32) << 16).view(numpy.float32)
+    kept = numpy.dtype("<f4") if found is _BFLOAT16 else whole.dtype
     if 0 in size:
-        return numpy.empty(size, whole.dtype)
+        return numpy.empty(size, kept)
     last = offset + sum((one - 1) * step for one, step in zip(size, stride))
     if last >= whole.size or math.prod(size) > max(whole.size, _MOST_REPEATED):
         raise BadFormatError(f"a tensor of size {tuple(size)} leaves its storage of {whole.size} elements")
+    storage.budget.spend(math.prod(size) * kept.itemsize)
     steps = [step * whole.itemsize for step in stride]
-    return numpy.lib.stride_tricks.as_strided(whole[offset:], size, steps, writeable=False).copy()
+    view = numpy.lib.stride_tricks.as_strided(whole[offset:], size, steps, writeable=False)
+    if found is not _BFLOAT16:
+        return view.copy()
+    upper = view.astype("<u4", order="C")
+    return numpy.left_shift(upper, 16, out=upper).view(kept)
 
 
 def _tensor_of_type(
@@ -122,11 +143,13 @@ class _Maker:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str, path: str) -> None:
         super().__init__(file, encoding="utf-8")
         self._archive = archive
         self._folder = folder
         self._storages: Dict[str, bytes] = {}
+        self._unread = os.path.getsize(path)
+        self._budget = Budget(path)
 
     def find_class(self, module: str, name: str) -> Any:
         """What is made for a name in the file: never what the name says."""
@@ -155,8 +178,11 @@ class _Reader(pickle.Unpickler):
             entry = self._archive.getinfo(f"{self._folder}/data/{key}")
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise BadFormatError(f"storage {key} is compressed, as torch.save does not do it")
+            self._unread -= entry.file_size
+            if self._unread < 0:
+                raise BadFormatError("its storages are larger than the file; they overlap")
             self._storages[key] = self._archive.read(entry)
-        return _Storage(self._storages[key], kind)
+        return _Storage(self._storages[key], kind, self._budget)
 
 
 def read(path: str) -> Any:
@@ -184,9 +210,9 @@ def _read_archive(path: str, archive: zipfile.ZipFile) -> Any:
         raise BadFormatError(f"{path} is a ZIP archive, but none that torch.save wrote")
     folder = description.split("/")[0]
     order = f"{folder}/byteorder"
-    if order in names and archive.read(order) != b"little":
+    if order in names and (archive.getinfo(order).file_size > 16 or archive.read(order) != b"little"):
         raise BadFormatError(f"{path} comes from a big-endian machine")
     if archive.getinfo(description).file_size > _LARGEST_DESCRIPTION:
         raise BadFormatError(f"{path}: its description is too large")
     with archive.open(description) as pickled:
-        return _Reader(pickled, archive, folder).load()
+        return _Reader(pickled, archive, folder, path).load()

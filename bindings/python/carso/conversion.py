@@ -26,6 +26,8 @@ TOLERANCE_DOUBLE = 1e-5
 TOLERANCE_SINGLE = 1e-4
 
 _FEWEST_FOR_STEM = 5
+#: Of a dictionary in which dictionaries of tensors are looked for.
+_LONGEST_NAME = 4096
 
 
 def convert(
@@ -96,9 +98,11 @@ def convert_checkpoint(source: PathLike, destination: PathLike, *, key: Optional
     """
     path = os.fspath(source)
     tensors = _find_tensors(path, _checkpoint.read(path), key)
+    budget = _checkpoint.Budget(path)
     arrays = {}
     for name, tensor in tensors.items():
         if name.rsplit(".", 1)[-1] != "num_batches_tracked":
+            budget.spend(tensor.size * (4 if tensor.dtype.kind == "f" else tensor.itemsize))
             arrays[name] = tensor.astype(numpy.float32) if tensor.dtype.kind == "f" else tensor
     _write(destination, _safetensors.encode(arrays))
     return list(arrays)
@@ -340,15 +344,16 @@ def _find_tensors(path: str, content: Any, key: Optional[str]) -> Dict[str, nump
         return dict(content)
     found: Dict[str, Mapping[str, numpy.ndarray]] = {}
 
-    def search(value: Any, name: str) -> None:
+    waiting = [("", content)]
+    entered = set()  # a dictionary may be in many places, in itself even
+    while waiting:
+        name, value = waiting.pop()
         if _is_state(value):
             found[name] = value
-        elif isinstance(value, Mapping):
-            for part, one in value.items():
-                if isinstance(part, str):
-                    search(one, f"{name}.{part}" if name else part)
-
-    search(content, "")
+        elif isinstance(value, Mapping) and id(value) not in entered and len(name) < _LONGEST_NAME:
+            entered.add(id(value))
+            before = name + "." if name else ""
+            waiting += [(before + part, one) for part, one in value.items() if isinstance(part, str)]
     if len(found) > 1:
         raise ValueError(
             f"{path}: there are several dictionaries of tensors; give key as one of {', '.join(sorted(found))}"
