@@ -370,7 +370,10 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
                                double *losses, double *logit_gradient)
 {
     const cso_loss_request *const request = user;
+    const int64_t number = first; /* of the image with its set of draws */
     carso_status status = CARSO_OK;
+    if (request->images > 0)
+        first %= request->images;
     double *const work =
         cso_allocate_raw(request->context, 3 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
     double *const loss = cso_allocate_raw(request->context, (size_t)count, sizeof *loss);
@@ -400,7 +403,7 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
         else if (!request->function)
             loss[i] = image_loss(&image, request->loss);
         if (request->wrong)
-            request->wrong[first + i] = finite && judged_wrong(&image, request);
+            request->wrong[number + i] = finite && judged_wrong(&image, request);
     }
     if (losses && status == CARSO_OK)
         memcpy(losses, loss, (size_t)count * sizeof *losses);

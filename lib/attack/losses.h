@@ -12,18 +12,19 @@ int cso_loss_least_classes(carso_loss loss, bool targeted);
 /* The margin of what the loss aggregates the draws to. */
 carso_loss cso_loss_margin(carso_loss loss);
 
-/* user of cso_loss_function. Arrays are indexed by image of the call. */
+/* user of cso_loss_function. Arrays are indexed by image of the call, but for wrong where there are sets of draws. */
 typedef struct cso_loss_request {
     carso_loss loss;
     const int32_t *labels;
+    int64_t images; /* of the call; needed where it has several sets of draws */
     const carso_context *context;
     /*
      * NULL, or classes other than the label to raise: a cross-entropy becomes log P of the target, log-odds those of
      * the target, a margin target against label, DLR (z_target - z_label) / (z_1 - (z_3 + z_4) / 2), z_k the k-th largest.
      */
     const int32_t *targets;
-    /* NULL, or out: 1 where the loss's own aggregation does not predict the label, or where wants_target, predicts the
-     * target. */
+    /* NULL, or out [sets][images]: 1 where the loss's own aggregation does not predict the label, or where
+     * wants_target, predicts the target. */
     uint8_t *wrong;
     bool wants_target;
     /* NULL, or the caller's own loss, in place of loss but for its aggregation; labels may then be NULL where wrong is. */

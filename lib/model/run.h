@@ -12,7 +12,8 @@
 
 /*
  * A function of the logits [draws][count][classes] of images first .. first + count - 1 of the call: writes losses
- * [count] (may be NULL) and d loss / d logits (same shape as logits; may be NULL).
+ * [count] (may be NULL) and d loss / d logits (same shape as logits; may be NULL). Where the call has several sets of
+ * draws, image i with set s is number s * (images of the call) + i; those of one function call are of one set.
  */
 typedef carso_status (*cso_logit_function)(void *user, int64_t first, int64_t count, int draws, int classes,
                                            const double *logits, double *losses, double *logit_gradient);
@@ -37,10 +38,16 @@ typedef struct cso_run {
     cso_purpose purpose;         /* CSO_PURPOSE_LATENT but for attacks that want their own stream */
     const uint64_t *image_index; /* [count]: key of each image's latents */
     uint32_t first_draw;         /* draw d of the call has the latent (seed, purpose, image_index, first_draw + d) */
-    const double *latents;       /* NULL, or [draws][count][latent_size] given outright */
+    /*
+     * Defence. 0 and 1: one set of draws. Else this many, set s with draws s * draws .. (s + 1) * draws - 1, each given
+     * to function by itself, under the same condition, which is computed once, as is its backward pass: gradient is the
+     * sum over sets. What is [draws] below is [sets * draws] then.
+     */
+    int sets;
+    const double *latents; /* NULL, or [draws][count][latent_size] given outright */
     cso_logit_function function; /* may be NULL */
     void *user;
-    double *losses; /* out [count] or NULL */
+    double *losses; /* out [sets][count] or NULL */
     void *gradient; /* out [count][C][H][W] in element, or NULL; needs function */
     /*
      * out [count], or NULL. The pull back runs on each image's logit gradient divided by the power of two next above
@@ -49,6 +56,7 @@ typedef struct cso_run {
      * (exact, but it may overflow or underflow in element).
      */
     int32_t *gradient_exponent;
+    uint8_t *bad_gradient; /* defence: out [sets][count], 1 where a set's part in gradient is not finite; or NULL */
     double *logits;        /* out [draws][count][classes] or NULL */
     void *reconstructions; /* out [draws][count][C][H][W] in element, or NULL */
     carso_progress_callback progress;
