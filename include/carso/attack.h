@@ -145,8 +145,8 @@ CARSO_API const double *carso_attack_result_zero_gradient(const carso_attack_res
  * More arrays of the result:
  *   tiny_gradient [count]: share, over steps, of gradient components that are not zero but smaller than 1e-10, in units
  *   of loss per unit of [0, 1];
- *   non_finite_losses, non_finite_gradients [count]: evaluations with a loss, or a gradient, that was not finite. An
- *   image where that happened is moved no further in that run. Since 0.1.
+ *   non_finite_losses, non_finite_gradients [count]: evaluations, each of the eot sets being one, with a loss, or a
+ *   gradient, that was not finite. An image where that happened is moved no further in that run. Since 0.1.
  */
 CARSO_API const double *carso_attack_result_tiny_gradient(const carso_attack_result *result);
 CARSO_API const uint32_t *carso_attack_result_non_finite_losses(const carso_attack_result *result);

@@ -20,7 +20,7 @@ typedef struct cso_step_record {
 } cso_step_record;
 
 typedef struct cso_image_record {
-    uint32_t non_finite_losses, non_finite_gradients;
+    uint32_t non_finite_losses, non_finite_gradients; /* of evaluations, each set of draws being one */
     uint64_t components, zero, tiny;
 } cso_image_record;
 

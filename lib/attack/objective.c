@@ -3,12 +3,19 @@
 
 #include "attack/losses.h"
 
+static int between_slices(const carso_progress *progress, void *user)
+{
+    const cso_query *const query = user;
+    return progress->done < progress->total && query->between(query->between_user) != CARSO_OK;
+}
+
 static carso_status run_query(void *self, const cso_query *query)
 {
     const cso_model_objective *const settings = self;
     cso_loss_request request = {
         .loss = settings->loss,
         .labels = query->labels,
+        .images = query->count,
         .context = settings->model->context,
         .targets = query->targets,
         .wrong = query->wrong,
@@ -27,11 +34,15 @@ static carso_status run_query(void *self, const cso_query *query)
         .purpose = settings->purpose,
         .image_index = query->image_index,
         .first_draw = query->first_draw,
+        .sets = query->sets,
         .function = cso_loss_function,
         .user = &request,
         .losses = query->losses,
         .gradient = query->gradient,
         .gradient_exponent = query->exponent,
+        .bad_gradient = query->bad_gradient,
+        .progress = query->between ? between_slices : NULL,
+        .progress_user = (void *)query,
     };
     return defence ? cso_run_defence(settings->model, &run) : cso_run_classifier(settings->model, &run);
 }
@@ -58,6 +69,7 @@ cso_objective cso_model_objective_create(cso_model_objective *settings)
         .query = run_query,
         .image_size = (int64_t)model->channels * model->height * model->width,
         .draws = settings->kind == CARSO_OBJECTIVE_DEFENCE ? (uint32_t)settings->draws : 0,
+        .takes_sets = settings->kind == CARSO_OBJECTIVE_DEFENCE,
         .context = model->context,
     };
 }

@@ -263,6 +263,7 @@ carso_status cso_pgd_run(const cso_objective *objective, const cso_pgd *pgd, con
                  .labels = labels,
                  .count = count,
                  .eot = pgd->eot > 1 ? pgd->eot : 1,
+                 .judge_eot = pgd->judge ? pgd->judge_eot : 0,
                  .report = report,
                  .between = report_progress,
                  .between_user = &work},

@@ -4,6 +4,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Evaluations of one query, at most. */
+#define MOST_SETS 256
+
 carso_status cso_objective_query(const cso_objective *objective, const cso_query *query)
 {
     if (objective->query)
@@ -38,6 +41,9 @@ carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient)
     const carso_context *const context = work->objective->context;
     const size_t count = (size_t)work->count, size = (size_t)work->objective->image_size;
     const size_t gradients = with_gradient ? count : 0;
+    work->room = work->eot > work->judge_eot ? work->eot : work->judge_eot;
+    work->room = work->room < MOST_SETS ? work->room : MOST_SETS;
+    const size_t evaluations = count * (size_t)work->room;
     work->loss = cso_allocate(context, count, sizeof *work->loss);
     work->gradient = cso_allocate(context, gradients, size * sizeof *work->gradient);
     work->wrong = cso_allocate(context, count, 1);
@@ -49,12 +55,14 @@ carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient)
     work->packed_targets = cso_allocate(context, count, sizeof *work->packed_targets);
     work->packed_exponent = cso_allocate(context, count, sizeof *work->packed_exponent);
     work->sum_exponent = cso_allocate(context, count, sizeof *work->sum_exponent);
-    work->packed_loss = cso_allocate(context, count, sizeof *work->packed_loss);
-    work->packed_wrong = cso_allocate(context, count, 1);
+    work->packed_loss = cso_allocate(context, evaluations, sizeof *work->packed_loss);
+    work->packed_wrong = cso_allocate(context, evaluations, 1);
+    work->packed_bad_gradient = cso_allocate(context, with_gradient ? evaluations : 0, 1);
     work->member = cso_allocate(context, count, sizeof *work->member);
     if (!work->loss || !work->gradient || !work->wrong || !work->bad || !work->packed_images ||
         !work->packed_gradient || !work->packed_index || !work->packed_labels || !work->packed_targets ||
-        !work->packed_exponent || !work->sum_exponent || !work->packed_loss || !work->packed_wrong || !work->member)
+        !work->packed_exponent || !work->sum_exponent || !work->packed_loss || !work->packed_wrong ||
+        !work->packed_bad_gradient || !work->member)
         return cso_fail_memory(context, "attack points");
     work->diagnosis = (cso_diagnosis){.count = work->count, .report = work->report};
     return cso_diagnosis_open(&work->diagnosis, context);
@@ -66,7 +74,8 @@ void cso_mean_query_close(cso_mean_query *work)
     void *const memory[] = {
         work->loss,           work->gradient,        work->wrong,        work->bad,          work->packed_images,
         work->packed_gradient, work->packed_index,    work->packed_labels, work->packed_targets,
-        work->packed_exponent, work->sum_exponent,    work->packed_loss,  work->packed_wrong, work->member};
+        work->packed_exponent, work->sum_exponent,    work->packed_loss,  work->packed_wrong,
+        work->packed_bad_gradient, work->member};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         cso_release(context, memory[i]);
     cso_diagnosis_close(&work->diagnosis, context);
@@ -98,7 +107,9 @@ static int64_t pack(cso_mean_query *work, const float *points, const uint8_t *do
     return count;
 }
 
-static void add_evaluation(cso_mean_query *work, int64_t packed, bool with_gradient, bool first)
+/* Of packed image number packed of count. A gradient that is bad though those of its sets are not counts once. */
+static void add_evaluations(cso_mean_query *work, int64_t packed, int64_t count, int sets, bool with_gradient,
+                            bool first)
 {
     const size_t size = (size_t)work->objective->image_size;
     const int64_t i = work->member[packed];
@@ -108,13 +119,18 @@ static void add_evaluation(cso_mean_query *work, int64_t packed, bool with_gradi
         work->bad[i] = 0;
         work->wrong[i] = 1;
     }
-    work->loss[i] += work->packed_loss[packed] / work->eot;
-    work->wrong[i] = work->wrong[i] && work->packed_wrong[packed];
-    const bool bad_loss = !isfinite(work->packed_loss[packed]);
-    const bool bad_gradient = with_gradient && !all_finite(gradient, size);
-    work->diagnosis.image[i].non_finite_losses += bad_loss;
-    work->diagnosis.image[i].non_finite_gradients += bad_gradient;
-    work->bad[i] = work->bad[i] || bad_loss || bad_gradient;
+    uint32_t bad_losses = 0, bad_gradients = 0;
+    for (int64_t k = packed; k < count * sets; k += count) {
+        work->loss[i] += work->packed_loss[k] / work->eot;
+        work->wrong[i] = work->wrong[i] && work->packed_wrong[k];
+        bad_losses += !isfinite(work->packed_loss[k]);
+        bad_gradients += with_gradient && sets > 1 && work->packed_bad_gradient[k];
+    }
+    if (with_gradient && bad_gradients == 0)
+        bad_gradients = !all_finite(gradient, size);
+    work->diagnosis.image[i].non_finite_losses += bad_losses;
+    work->diagnosis.image[i].non_finite_gradients += bad_gradients;
+    work->bad[i] = work->bad[i] || bad_losses > 0 || bad_gradients > 0;
     if (!with_gradient || work->bad[i])
         return;
     double *const sum = work->gradient + (size_t)i * size;
@@ -141,7 +157,9 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
 {
     const int64_t count = pack(work, points, done, targets);
     uint32_t draw = work->fixed ? work->fixed_draw : work->next_draw;
-    for (int repeat = 0; count > 0 && repeat < work->eot; repeat++) {
+    const int most = work->objective->takes_sets ? work->room : 1;
+    for (int finished = 0, sets; count > 0 && finished < work->eot; finished += sets) {
+        sets = work->eot - finished < most ? work->eot - finished : most;
         const cso_query query = {
             .images = work->packed_images,
             .count = count,
@@ -149,20 +167,24 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
             .first_draw = draw,
             .labels = work->packed_labels,
             .targets = targets ? work->packed_targets : NULL,
+            .sets = sets,
             .losses = work->packed_loss,
             .gradient = with_gradient ? work->packed_gradient : NULL,
             .exponent = with_gradient ? work->packed_exponent : NULL,
             .wrong = work->packed_wrong,
+            .bad_gradient = with_gradient && sets > 1 ? work->packed_bad_gradient : NULL,
+            .between = sets > 1 ? work->between : NULL,
+            .between_user = work->between_user,
         };
         carso_status status = cso_objective_query(work->objective, &query);
         if (status != CARSO_OK)
             return status;
-        draw += work->objective->draws;
+        draw += (uint32_t)sets * work->objective->draws;
         if (!work->fixed)
             work->next_draw = draw;
         for (int64_t k = 0; k < count; k++)
-            add_evaluation(work, k, with_gradient, repeat == 0);
-        if (repeat + 1 < work->eot && work->between && (status = work->between(work->between_user)) != CARSO_OK)
+            add_evaluations(work, k, count, sets, with_gradient, finished == 0);
+        if (finished + sets < work->eot && work->between && (status = work->between(work->between_user)) != CARSO_OK)
             return status;
     }
     for (int64_t k = 0; k < count && work->step >= 0; k++)

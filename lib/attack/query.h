@@ -6,7 +6,7 @@
 #include "attack/diagnosis.h"
 #include "model/run.h"
 
-/* One evaluation at images [count][C][H][W]; first_draw selects fresh draws. */
+/* One evaluation at images [count][C][H][W], or several, each with a set of draws; first_draw selects fresh ones. */
 typedef struct cso_query {
     const float *images;
     int64_t count;
@@ -14,10 +14,14 @@ typedef struct cso_query {
     uint32_t first_draw;
     const int32_t *labels;
     const int32_t *targets; /* [count], or NULL: untargeted */
-    double *losses;         /* out [count] */
-    float *gradient;        /* out, or NULL */
+    int sets;               /* 0 and 1: one; more only of objectives that take them */
+    double *losses;         /* out [sets][count] */
+    float *gradient;        /* out, the sum over sets; or NULL */
     int32_t *exponent;      /* out [count]; needed with gradient: that of image i is gradient * 2^exponent[i] */
-    uint8_t *wrong;         /* out [count]: 1 where not classified as labels say; or NULL */
+    uint8_t *wrong;         /* out [sets][count]: 1 where not classified as labels say; or NULL */
+    uint8_t *bad_gradient;  /* out [sets][count]: 1 where a set's part in gradient is not finite; or NULL */
+    carso_status (*between)(void *user); /* NULL, or called while the objective works: not OK is CANCELLED */
+    void *between_user;
 } cso_query;
 
 /* What is attacked: evaluates the loss and its gradient at images [count][C][H][W] float, given per-image keys;
@@ -36,6 +40,9 @@ typedef struct cso_objective {
                                     int32_t *exponent);
     /* NULL, or used in place of both; without it there are no targets and nothing is known to be wrong. */
     carso_status (*query)(void *self, const cso_query *query);
+    /* A query may be of several sets of draws, set s from first_draw + s * draws on. With them it costs less than that
+     * many queries. */
+    bool takes_sets;
 } cso_objective;
 
 /* Whether an attack that ends with it hands out the points that it has: they are as good as they are. */
@@ -60,8 +67,9 @@ typedef struct cso_mean_query {
     const int32_t *labels;
     int64_t count;
     int eot;
+    int judge_eot; /* the largest that judges will have */
     const cso_attack_report *report;  /* or NULL */
-    carso_status (*between)(void *user); /* NULL, or called between the eot evaluations: not OK ends the run */
+    carso_status (*between)(void *user); /* NULL, or called between parts of the eot evaluations: not OK ends the run */
     void *between_user;
     uint32_t next_draw;
     bool fixed; /* evaluations use the draws from fixed_draw on, all of them the same */
@@ -72,15 +80,16 @@ typedef struct cso_mean_query {
     double *loss;
     double *gradient; /* [count][size], times a power of two and eot */
     uint8_t *wrong;   /* in every one of the eot evaluations */
-    uint8_t *bad;     /* a loss or gradient was not finite */
+    uint8_t *bad;     /* a loss or gradient was not finite, of any one of them */
     int32_t *sum_exponent; /* d loss / d image of image i is gradient * 2^sum_exponent[i] / eot */
     cso_diagnosis diagnosis;
-    /* Of the images that are not done, next to each other. */
+    /* Of the images that are not done, next to each other; losses, wrong and bad_gradient of room evaluations. */
+    int room;
     float *packed_images, *packed_gradient;
     uint64_t *packed_index;
     int32_t *packed_labels, *packed_targets, *packed_exponent;
     double *packed_loss;
-    uint8_t *packed_wrong;
+    uint8_t *packed_wrong, *packed_bad_gradient;
     int64_t *member;
 } cso_mean_query;
 

@@ -191,6 +191,7 @@ carso_status cso_search_perform(const cso_search_method *method, const cso_objec
                  .labels = labels,
                  .count = count,
                  .eot = search->eot > 1 ? search->eot : 1,
+                 .judge_eot = search->judge ? search->judge_eot : 0,
                  .report = report,
                  .between = report_progress,
                  .between_user = &run},
