@@ -27,7 +27,7 @@ constexpr bool moves_only = std::is_nothrow_move_constructible<T>::value && std:
                             !std::is_copy_constructible<T>::value && !std::is_copy_assignable<T>::value;
 static_assert(moves_only<carso::context> && moves_only<carso::model> && moves_only<carso::prediction> &&
                   moves_only<carso::attack_result> && moves_only<carso::trainer> && moves_only<carso::dataset> &&
-                  moves_only<carso::image>,
+                  moves_only<carso::image> && moves_only<carso::evaluation>,
               "handles have one owner");
 static_assert(std::is_base_of<std::runtime_error, carso::error>::value &&
                   std::is_copy_constructible<carso::attack_error>::value &&
@@ -377,6 +377,66 @@ START_TEST(test_training)
 }
 END_TEST
 
+START_TEST(test_evaluations)
+{
+    scratch_folder folder;
+    const std::string whole_path = folder.file("whole.safetensors"), part_path = folder.file("part.safetensors");
+    const std::vector<std::string> shard_paths = {folder.file("0.safetensors"), folder.file("1.safetensors")};
+    const std::vector<float> pixels = make_pixels(3);
+    const std::int32_t labels[] = {0, 1, 2};
+    const carso::context context = make_context();
+    carso::evaluation_options options;
+    options.protocol = "{\"name\": \"t\", \"epsilons\": [0.1], \"draws\": 2, \"repeats\": 2, \"sections\": ["
+                       "{\"name\": \"d\", \"objective\": \"defence\", \"attacks\": [{\"method\": \"pgd\", \"steps\": 2}]}]}";
+    options.batch = 2;
+    carso::evaluation whole = [&] {
+        return carso::evaluation(make_model(make_context()), describe(pixels), labels, options);
+    }();
+    ck_assert(whole.step() && whole.count() == 0 && whole.labels().empty());
+    whole.save(part_path);
+    whole.run();
+    ck_assert(!whole.step());
+    ck_assert_uint_eq(whole.count(), 3);
+    ck_assert(std::equal(whole.originals().begin(), whole.originals().end(), pixels.begin()));
+    ck_assert_uint_eq(whole.images(0).size(), pixels.size());
+    for (std::size_t i = 0; i < pixels.size(); i++)
+        ck_assert(std::fabs(whole.images(0)[i] - pixels[i]) <= 0.1f + 1e-6f);
+    ck_assert(whole.images(1).empty() && whole.predictions(1).empty() && whole.predictions(-1).empty());
+    ck_assert(std::equal(whole.labels().begin(), whole.labels().end(), labels));
+    ck_assert_int_eq(whole.positions().at(2), 2);
+    ck_assert_ptr_eq(whole.predictions(-2).data(), carso_evaluation_predictions(whole.get(), -2));
+    ck_assert(whole.result().find("\"flags\"") != std::string::npos);
+    whole.save(whole_path);
+    ck_assert(carso::evaluation::open(context, whole_path).result() == whole.result());
+    ck_assert_int_eq(thrown([&] { carso::evaluation::open(context, part_path).step(); }, "opened to look at"),
+                     CARSO_ERROR_UNSUPPORTED);
+
+    const carso::model model = make_model(context);
+    carso::evaluation resumed(model, describe(pixels), labels, options);
+    resumed.resume(part_path);
+    ck_assert_int_eq(thrown([&] { resumed.step(stop); }, "cancelled"), CARSO_CANCELLED);
+    resumed.run();
+    ck_assert(std::equal(resumed.images(0).begin(), resumed.images(0).end(), whole.images(0).begin()));
+    ck_assert_int_eq(thrown([&] { resumed.resume(part_path); }, "not new"), CARSO_ERROR_INVALID_ARGUMENT);
+
+    options.shards = 2;
+    for (options.shard = 0; options.shard < 2; options.shard++) {
+        carso::evaluation shard(model, describe(pixels), labels, options);
+        shard.run();
+        shard.save(shard_paths[static_cast<std::size_t>(options.shard)]);
+    }
+    const carso::evaluation merged = carso::evaluation::merge(context, {shard_paths[1], shard_paths[0]});
+    ck_assert(std::equal(merged.images(0).begin(), merged.images(0).end(), whole.images(0).begin()));
+    ck_assert_int_eq(thrown([&] { carso::evaluation::merge(context, {shard_paths[0]}); }, "each is needed"),
+                     CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(thrown([&] { carso::evaluation::open(context, "absent"); }, "absent"), CARSO_ERROR_NOT_FOUND);
+    options = carso::evaluation_options();
+    options.protocol = "thorough";
+    ck_assert_int_eq(thrown([&] { carso::evaluation(model, describe(pixels), labels, options); }, "thorough"),
+                     CARSO_ERROR_BAD_FORMAT);
+}
+END_TEST
+
 START_TEST(test_data)
 {
     const carso::context context = make_context();
@@ -443,6 +503,7 @@ int main()
     tcase_add_test(wrapper, test_attacks);
     tcase_add_test(wrapper, test_models_come_back);
     tcase_add_test(wrapper, test_training);
+    tcase_add_test(wrapper, test_evaluations);
     tcase_add_test(wrapper, test_data);
     suite_add_tcase(suite, wrapper);
     SRunner *const runner = srunner_create(suite);
