@@ -79,7 +79,11 @@ static void print_flags(const json_t *result)
         if (*text(flag, "section")) {
             printf(" (%s%s%s)", text(flag, "section"), *text(flag, "attack") ? ": " : "", text(flag, "attack"));
         }
-        printf(": %s. Measured %.4g, limit %.4g.\n", text(flag, "meaning"), real(flag, "value"), real(flag, "threshold"));
+        printf(": %s. Measured %.4g, limit %.4g", text(flag, "meaning"), real(flag, "value"), real(flag, "threshold"));
+        if (json_is_integer(json_object_get(flag, "step"))) {
+            printf("; from step %lld on", (long long)json_integer_value(json_object_get(flag, "step")));
+        }
+        puts(".");
     }
 }
 

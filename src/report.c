@@ -136,8 +136,11 @@ static void flag_list(report *page)
         }
         fputs(": ", page->stream);
         report_text(page, report_string(flag, "meaning"));
-        fprintf(page->stream, ". <span class=\"soft\">Measured %.4g, limit %.4g.</span></div>\n", report_real(flag, "value"),
-                report_real(flag, "threshold"));
+        fprintf(page->stream, ". <span class=\"soft\">Measured %.4g, limit %.4g", report_real(flag, "value"), report_real(flag, "threshold"));
+        if (json_is_integer(json_object_get(flag, "step"))) {
+            fprintf(page->stream, "; from step %lld on", (long long)json_integer_value(json_object_get(flag, "step")));
+        }
+        fputs(".</span></div>\n", page->stream);
     }
 }
 

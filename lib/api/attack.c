@@ -260,10 +260,14 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
             .tiny_gradient = result->tiny_gradient + first,
             .non_finite_losses = result->non_finite_losses + first,
             .non_finite_gradients = result->non_finite_gradients + first,
+            .weak_gradient = result->weak_gradient + first,
+            .vanished_from = result->vanished_from + first,
+            .fell_from = result->fell_from + first,
             .distance = result->distance ? result->distance + first : NULL,
             .steps = result->steps,
             .step_count = result->step_count,
             .step_stride = result->step_stride,
+            .evaluated_steps = result->evaluated_steps,
         };
         float *const attacked = result->images + (size_t)first * batch->image_size;
         memcpy(work.original, attacked, (size_t)count * batch->image_size * sizeof *work.original);

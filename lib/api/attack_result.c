@@ -25,6 +25,9 @@ carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t ev
     result->tiny_gradient = cso_allocate(batch->context, count, sizeof *result->tiny_gradient);
     result->non_finite_losses = cso_allocate(batch->context, count, sizeof *result->non_finite_losses);
     result->non_finite_gradients = cso_allocate(batch->context, count, sizeof *result->non_finite_gradients);
+    result->weak_gradient = cso_allocate(batch->context, count, sizeof *result->weak_gradient);
+    result->vanished_from = cso_allocate(batch->context, count, sizeof *result->vanished_from);
+    result->fell_from = cso_allocate(batch->context, count, sizeof *result->fell_from);
     if (has_distance)
         result->distance = cso_allocate(batch->context, count, sizeof *result->distance);
     result->evaluated_steps = evaluated_steps;
@@ -33,8 +36,8 @@ carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t ev
     result->steps = cso_allocate(batch->context, (size_t)result->step_count, sizeof *result->steps);
     if (!result->images || !result->first_loss || !result->last_loss || !result->non_finite ||
         !result->zero_gradient || !result->tiny_gradient || !result->non_finite_losses ||
-        !result->non_finite_gradients || !result->steps ||
-        (has_distance && !result->distance))
+        !result->non_finite_gradients || !result->weak_gradient || !result->vanished_from || !result->fell_from ||
+        !result->steps || (has_distance && !result->distance))
         return cso_fail_memory(batch->context, "the attack's result");
     for (size_t i = 0; i < count; i++)
         result->first_loss[i] = result->last_loss[i] = NAN; /* of images that a cancelled attack did not reach */
@@ -56,6 +59,9 @@ void carso_attack_result_destroy(carso_attack_result *result)
     cso_release(context, result->tiny_gradient);
     cso_release(context, result->non_finite_losses);
     cso_release(context, result->non_finite_gradients);
+    cso_release(context, result->weak_gradient);
+    cso_release(context, result->vanished_from);
+    cso_release(context, result->fell_from);
     cso_release(context, result->distance);
     cso_release(context, result->steps);
     cso_release(context, result);

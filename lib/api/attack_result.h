@@ -14,6 +14,8 @@ struct carso_attack_result {
     uint8_t *non_finite;
     double *zero_gradient, *tiny_gradient;
     uint32_t *non_finite_losses, *non_finite_gradients;
+    double *weak_gradient;               /* as in cso_attack_report; not in the public interface, as the following */
+    int32_t *vanished_from, *fell_from;
     double *distance; /* NULL but of FAB */
     cso_step_record *steps;
     int64_t evaluated_steps; /* the start among them */

@@ -232,6 +232,7 @@ static carso_status run_restart(attack *work)
             if (!work->stopped[i])
                 keep_current(work, i);
     }
+    cso_diagnosis_end_run(&work->mean.diagnosis);
     return status;
 }
 

@@ -146,10 +146,10 @@ static void diagnose(cso_mean_query *work, int64_t i, bool with_gradient)
 {
     const size_t size = (size_t)work->objective->image_size;
     if (!work->only_gradients || work->bad[i])
-        cso_diagnosis_add_loss(&work->diagnosis, work->step, !work->bad[i], work->loss[i], work->wrong[i]);
+        cso_diagnosis_add_loss(&work->diagnosis, i, work->step, !work->bad[i], work->loss[i], work->wrong[i]);
     if (with_gradient && !work->bad[i])
         cso_diagnosis_add_gradient(&work->diagnosis, i, work->step, work->gradient + (size_t)i * size,
-                                   work->sum_exponent[i], work->eot, size);
+                                   work->sum_exponent[i], work->eot, size, work->wrong[i]);
 }
 
 carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const uint8_t *done, const int32_t *targets,

@@ -154,10 +154,12 @@ static carso_status perform_run(const cso_search_method *method, cso_search_run 
     run->iteration = 0;
     if (run->search->fixed_draws)
         cso_mean_query_fix_draws(&run->mean);
-    return method->run(run);
+    const carso_status status = method->run(run);
+    cso_diagnosis_end_run(&run->mean.diagnosis);
+    return status;
 }
 
-static void fill_report(const cso_search_run *run, const double *first_loss, const double *kept_loss,
+static void fill_report(cso_search_run *run, const double *first_loss, const double *kept_loss,
                         const cso_attack_report *report)
 {
     cso_diagnosis_finish(&run->mean.diagnosis);

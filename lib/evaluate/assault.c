@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/attack.h"
+#include "api/attack_result.h"
 #include "evaluate/evaluation.h"
 
 /* The images that still stand, next to each other. */
@@ -95,6 +96,9 @@ static void take(carso_evaluation *evaluation, const cso_unit *unit, const survi
         cell->last_loss[entry] = carso_attack_result_last_loss(result)[i];
         cell->zero_gradient[entry] = carso_attack_result_zero_gradient(result)[i];
         cell->tiny_gradient[entry] = carso_attack_result_tiny_gradient(result)[i];
+        cell->weak_gradient[entry] = result->weak_gradient[i];
+        cell->vanished_from[entry] = result->vanished_from[i];
+        cell->fell_from[entry] = result->fell_from[i];
         cell->non_finite[entry] = carso_attack_result_non_finite(result)[i];
         if (inside[i] && held->correct[i] < cell->selected[row]) {
             cell->selected[row] = held->correct[i];

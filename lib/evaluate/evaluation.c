@@ -142,6 +142,9 @@ static carso_status add_cell(carso_evaluation *evaluation, int number)
         {CSO_TENSOR_F64, 1, &attacks, (void **)&cell->last_loss, "attack.last_loss"},
         {CSO_TENSOR_F64, 1, &attacks, (void **)&cell->zero_gradient, "attack.zero_gradient"},
         {CSO_TENSOR_F64, 1, &attacks, (void **)&cell->tiny_gradient, "attack.tiny_gradient"},
+        {CSO_TENSOR_F64, 1, &attacks, (void **)&cell->weak_gradient, "attack.weak_gradient"},
+        {CSO_TENSOR_I32, 1, &attacks, (void **)&cell->vanished_from, "attack.vanished_from"},
+        {CSO_TENSOR_I32, 1, &attacks, (void **)&cell->fell_from, "attack.fell_from"},
         {CSO_TENSOR_U8, 1, &attacks, (void **)&cell->non_finite, "attack.non_finite"},
     };
     carso_status status = CARSO_OK;

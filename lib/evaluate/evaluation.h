@@ -43,6 +43,8 @@ typedef struct cso_cell_columns {
     uint8_t *state;             /* [attacks] cso_attack_state */
     int32_t *attack_selected;   /* [attacks] right predictions of this attack's point, with the draws that choose */
     double *first_loss, *last_loss, *zero_gradient, *tiny_gradient; /* [attacks] */
+    double *weak_gradient;      /* [attacks] as in cso_attack_report, as the following */
+    int32_t *vanished_from, *fell_from; /* [attacks] */
     uint8_t *non_finite;        /* [attacks] */
 } cso_cell_columns;
 

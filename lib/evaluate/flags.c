@@ -3,14 +3,16 @@
 #include "evaluate/evaluation.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "attack/course.h"
 
 /* Of the components of a gradient, over attacked images. */
 #define ZERO_SHARE 0.5
-/* An image whose gradient was as good as zero; and how many such images are too many. */
-#define WHOLLY_ZERO 0.99
-#define WHOLLY_ZERO_IMAGES 0.01
-/* Attacked images whose loss did not rise. */
+/* Attacked images whose gradient is as good as zero, at all steps or from one on. */
+#define VANISHED_IMAGES 0.01
+/* Attacked images whose loss did not rise, or fell again. */
 #define FLAT_IMAGES 0.25
 /* Of all images, that a difference has to be at least. */
 #define LEAST_DIFFERENCE 0.005
@@ -45,9 +47,10 @@ static const struct {
 } flags[] = {
     [NON_FINITE] = {"non-finite", "logits, losses or gradients of some images were not finite; an attack stands still there, and the accuracy says "
                                   "nothing about them"},
-    [VANISHING_GRADIENT] = {"vanishing-gradient", "gradients were zero or next to it in many components or on whole images: the attack had nothing to follow, and "
-                                                  "the accuracy under it is no robustness"},
-    [LOSS_DOES_NOT_RISE] = {"loss-does-not-rise", "the attack did not raise the loss of many images: its gradients do not lead anywhere"},
+    [VANISHING_GRADIENT] = {"vanishing-gradient", "gradients were zero or next to it in many components, or on whole images from some step on: the attack had "
+                                                  "nothing to follow there, and the accuracy under it is no robustness"},
+    [LOSS_DOES_NOT_RISE] = {"loss-does-not-rise", "the attack did not raise the loss of many images, or lost again what it had won: its gradients do not "
+                                                  "lead anywhere"},
     [ACCURACY_RISES_WITH_EPSILON] = {"accuracy-rises-with-epsilon", "more is left at a larger epsilon than at a smaller one, whose points are "
                                                                     "allowed there too: the attack at the larger one fails"},
     [ACCURACY_RISES_WITH_STEPS] = {"accuracy-rises-with-steps", "more is left after more steps: they lead astray"},
@@ -72,19 +75,26 @@ static const struct {
 typedef struct gathering {
     const carso_evaluation *evaluation;
     int64_t rows;
+    int32_t *vanished, *flat; /* scratch [rows] */
     json_t *array;
     bool failed;
 } gathering;
 
-/* cell, attack: -1 for none. */
-static void raise_flag(gathering *work, flag_id id, int cell, int attack, double value, double threshold)
+/* cell, attack, step: -1 for none. */
+static void raise_flag_from(gathering *work, flag_id id, int cell, int attack, int64_t step, double value, double threshold)
 {
     const cso_cell *const planned = cell < 0 ? NULL : &work->evaluation->protocol.cell[cell];
-    json_t *const flag = json_pack("{s:s, s:o, s:s?, s:s?, s:o, s:f, s:s}", "flag", flags[id].name, "cell", cell < 0 ? json_null() : json_integer(cell),
-                                   "section", planned ? planned->section : NULL, "attack",
-                                   planned && attack >= 0 ? planned->attack[attack].name : NULL, "value",
+    json_t *const flag = json_pack("{s:s, s:o, s:s?, s:s?, s:o, s:o, s:f, s:s}", "flag", flags[id].name, "cell",
+                                   cell < 0 ? json_null() : json_integer(cell), "section", planned ? planned->section : NULL, "attack",
+                                   planned && attack >= 0 ? planned->attack[attack].name : NULL, "step",
+                                   step < 0 ? json_null() : json_integer(step), "value",
                                    isfinite(value) ? json_real(value) : json_null(), "threshold", threshold, "meaning", flags[id].meaning);
     work->failed = work->failed || json_array_append_new(work->array, flag) != 0;
+}
+
+static void raise_flag(gathering *work, flag_id id, int cell, int attack, double value, double threshold)
+{
+    raise_flag_from(work, id, cell, attack, -1, value, threshold);
 }
 
 /* A sum of differences, in images, that is more than the least worth speaking of and more than their scatter explains. */
@@ -109,42 +119,80 @@ static bool uses_gradients(const cso_cell *cell, int attack)
     return planned->family == CSO_FAMILY_WHITE_BOX && (planned->options.method == CARSO_ATTACK_FGSM || planned->options.steps > 0);
 }
 
-/* Non-finite numbers, gradients and losses of one attack. */
-static void judge_attack(gathering *work, int c, int a)
+static int ascending(const void *a, const void *b)
+{
+    const int32_t first = *(const int32_t *)a, second = *(const int32_t *)b;
+    return (first > second) - (first < second);
+}
+
+/*
+ * Raises a flag where more than a share of the attacked images is concerned, and says from which step on they are more.
+ * begin [concerned]: where it begins for each; is sorted.
+ */
+static bool raise_from_step(gathering *work, flag_id id, int c, int a, int32_t *begin, int64_t concerned, double attacked, double share)
+{
+    if (!((double)concerned > share * attacked))
+        return false;
+    qsort(begin, (size_t)concerned, sizeof *begin, ascending);
+    raise_flag_from(work, id, c, a, begin[(int64_t)(share * attacked)], (double)concerned / attacked, share);
+    return true;
+}
+
+/*
+ * Gradients and losses of one attack that follows them. An image that the attack broke needed no better ones, and at points
+ * that are misclassified gradients of a loss that saturates may vanish: weak_gradient and vanished_from leave these out.
+ */
+static void judge_gradients(gathering *work, int c, int a)
 {
     const carso_evaluation *const evaluation = work->evaluation;
     const cso_cell *const planned = &evaluation->protocol.cell[c];
     const cso_cell_columns *const cell = &evaluation->cell[c];
-    double attacked = 0, outside = 0, non_finite = 0, zero = 0, wholly_zero = 0, flat = 0;
+    /* FAB keeps the image itself where its nearest point is too far: no loss has risen then, and none had to. */
+    const bool raises = planned->attack[a].options.method < CARSO_ATTACK_FAB;
+    double attacked = 0, weak = 0, compared = 0;
+    int64_t vanished = 0, flat = 0;
     for (int64_t i = 0; i < work->rows; i++) {
         const int64_t entry = i * planned->attack_count + a;
+        const bool stands = cell->attack_selected[entry] > 0;
         if (cell->state[entry] == CSO_STATE_LEFT_OUT)
             continue;
         attacked++;
-        outside += cell->state[entry] == CSO_STATE_OUTSIDE;
-        non_finite += cell->non_finite[entry] != 0;
-        /* Tiny components are as little to follow as none, but for what their signs say. */
-        const double without = cell->zero_gradient[entry] + cell->tiny_gradient[entry];
-        zero += without;
-        wholly_zero += without >= WHOLLY_ZERO;
-        flat += !(cell->last_loss[entry] > cell->first_loss[entry]);
+        if (!isnan(cell->weak_gradient[entry])) {
+            weak += cell->weak_gradient[entry];
+            compared++;
+        }
+        if (stands && (cell->vanished_from[entry] >= 0 || cell->weak_gradient[entry] >= CSO_VANISHED_SHARE))
+            work->vanished[vanished++] = cell->vanished_from[entry] < 0 ? 0 : cell->vanished_from[entry];
+        if (!(cell->last_loss[entry] > cell->first_loss[entry]))
+            work->flat[flat++] = 0;
+        else if (stands && cell->fell_from[entry] >= 0)
+            work->flat[flat++] = cell->fell_from[entry];
     }
     if (attacked == 0)
         return;
+    if (!raise_from_step(work, VANISHING_GRADIENT, c, a, work->vanished, vanished, attacked, VANISHED_IMAGES) && weak > ZERO_SHARE * compared)
+        raise_flag(work, VANISHING_GRADIENT, c, a, weak / compared, ZERO_SHARE);
+    if (raises)
+        raise_from_step(work, LOSS_DOES_NOT_RISE, c, a, work->flat, flat, attacked, FLAT_IMAGES);
+}
+
+static void judge_attack(gathering *work, int c, int a)
+{
+    const cso_cell *const planned = &work->evaluation->protocol.cell[c];
+    const cso_cell_columns *const cell = &work->evaluation->cell[c];
+    double attacked = 0, outside = 0, non_finite = 0;
+    for (int64_t i = 0; i < work->rows; i++) {
+        const int64_t entry = i * planned->attack_count + a;
+        attacked += cell->state[entry] != CSO_STATE_LEFT_OUT;
+        outside += cell->state[entry] == CSO_STATE_OUTSIDE;
+        non_finite += cell->state[entry] != CSO_STATE_LEFT_OUT && cell->non_finite[entry] != 0;
+    }
     if (non_finite > 0)
         raise_flag(work, NON_FINITE, c, a, non_finite / attacked, 0);
     if (outside > 0)
         raise_flag(work, OUTSIDE_BALL, c, a, outside / attacked, 0);
-    if (!uses_gradients(planned, a))
-        return;
-    if (wholly_zero / attacked > WHOLLY_ZERO_IMAGES)
-        raise_flag(work, VANISHING_GRADIENT, c, a, wholly_zero / attacked, WHOLLY_ZERO_IMAGES);
-    else if (zero / attacked > ZERO_SHARE)
-        raise_flag(work, VANISHING_GRADIENT, c, a, zero / attacked, ZERO_SHARE);
-    /* FAB keeps the image itself where its nearest point is too far: no loss has risen then, and none had to. */
-    const bool keeps = planned->attack[a].options.method >= CARSO_ATTACK_FAB;
-    if (!keeps && flat / attacked > FLAT_IMAGES)
-        raise_flag(work, LOSS_DOES_NOT_RISE, c, a, flat / attacked, FLAT_IMAGES);
+    if (uses_gradients(planned, a))
+        judge_gradients(work, c, a);
 }
 
 /* An attack that knows less against the best of those before it that follow gradients, with the same draws. */
@@ -257,26 +305,36 @@ static void judge_originals(gathering *work, carso_objective objective)
         raise_flag(work, GRADIENT_CHECK, -1, -1, wrong / checked, GRADIENT_ERROR_IMAGES);
 }
 
+static void judge_all(gathering *work)
+{
+    const carso_evaluation *const evaluation = work->evaluation;
+    judge_originals(work, CARSO_OBJECTIVE_CLASSIFIER);
+    judge_originals(work, CARSO_OBJECTIVE_DEFENCE);
+    if (mean_spread(work) < ALIKE_SPREAD)
+        raise_flag(work, DRAWS_ALIKE, -1, -1, mean_spread(work), ALIKE_SPREAD);
+    if (evaluation->protocol.dlr_omitted > 0)
+        raise_flag(work, TOO_FEW_CLASSES, -1, -1, evaluation->protocol.dlr_omitted, 0);
+    for (int c = 0; c < evaluation->protocol.cell_count; c++) {
+        for (int a = 0; a < evaluation->protocol.cell[c].attack_count; a++) {
+            judge_attack(work, c, a);
+            judge_against_gradients(work, c, a);
+        }
+        judge_guard(work, c);
+        judge_averaging(work, c);
+    }
+    judge_orders(work);
+}
+
 json_t *cso_evaluation_flags(const carso_evaluation *evaluation)
 {
     gathering work = {.evaluation = evaluation, .rows = cso_evaluation_finished_rows(evaluation), .array = json_array()};
-    if (!work.array || work.rows == 0)
-        return work.array;
-    judge_originals(&work, CARSO_OBJECTIVE_CLASSIFIER);
-    judge_originals(&work, CARSO_OBJECTIVE_DEFENCE);
-    if (mean_spread(&work) < ALIKE_SPREAD)
-        raise_flag(&work, DRAWS_ALIKE, -1, -1, mean_spread(&work), ALIKE_SPREAD);
-    if (evaluation->protocol.dlr_omitted > 0)
-        raise_flag(&work, TOO_FEW_CLASSES, -1, -1, evaluation->protocol.dlr_omitted, 0);
-    for (int c = 0; c < evaluation->protocol.cell_count; c++) {
-        for (int a = 0; a < evaluation->protocol.cell[c].attack_count; a++) {
-            judge_attack(&work, c, a);
-            judge_against_gradients(&work, c, a);
-        }
-        judge_guard(&work, c);
-        judge_averaging(&work, c);
-    }
-    judge_orders(&work);
+    work.vanished = cso_allocate(evaluation->context, (size_t)work.rows, sizeof *work.vanished);
+    work.flat = cso_allocate(evaluation->context, (size_t)work.rows, sizeof *work.flat);
+    work.failed = !work.array || !work.vanished || !work.flat;
+    if (work.rows > 0 && !work.failed)
+        judge_all(&work);
+    cso_release(evaluation->context, work.vanished);
+    cso_release(evaluation->context, work.flat);
     if (work.failed) {
         json_decref(work.array);
         return NULL;

@@ -9,7 +9,7 @@
 #include "base/tensor_type.h"
 #include "evaluate/evaluation.h"
 
-#define FILE_VERSION 1
+#define FILE_VERSION 2
 #define METADATA "evaluation"
 #define METADATA_CRC "evaluation_crc32"
 

@@ -290,6 +290,137 @@ START_TEST(gradients_that_lead_nowhere)
 }
 END_TEST
 
+/* Margins of the true slope until, for each image, so many gradients were asked for; then with another one. */
+typedef struct turning {
+    int steps[TOY_COUNT];
+    int until, back_at;
+    double factor;            /* of the slope between until and back_at */
+    bool saturates; /* no slope where the margin is positive */
+} turning;
+
+static int turn(const carso_loss_batch *batch, void *user)
+{
+    turning *const how = user;
+    for (uint64_t i = 0; i < batch->count; i++) {
+        const double *const logits = batch->logits + (int64_t)i * batch->classes;
+        const int label = batch->labels[i];
+        int rival = label == 0 ? 1 : 0;
+        for (int k = 0; k < batch->classes; k++)
+            rival = k != label && logits[k] > logits[rival] ? k : rival;
+        batch->losses[i] = logits[rival] - logits[label];
+        if (!batch->logit_gradient)
+            continue;
+        const int step = how->steps[batch->image_index[i]]++;
+        double slope = step >= how->until && step < how->back_at ? how->factor : 1;
+        slope = how->saturates && batch->losses[i] > 0 ? 0 : slope;
+        for (int k = 0; k < batch->classes; k++)
+            batch->logit_gradient[(int64_t)i * batch->classes + k] = k == rival ? slope : k == label ? -slope : 0;
+    }
+    return 0;
+}
+
+/* The flag of the name, whose reference is the caller's; NULL: it was not raised. */
+static json_t *find_flag(const carso_evaluation *evaluation, const char *name)
+{
+    json_t *const flags = cso_evaluation_flags(evaluation), *found = NULL, *flag;
+    size_t i;
+    json_array_foreach(flags, i, flag)
+        if (!found && strcmp(json_string_value(json_object_get(flag, "flag")), name) == 0)
+            found = json_incref(flag);
+    json_decref(flags);
+    return found;
+}
+
+static carso_evaluation *run_turning(turning *how, const char *protocol)
+{
+    int32_t finished;
+    toy_options.loss_function = turn;
+    toy_options.loss_user = how;
+    toy_options.batch = TOY_COUNT;
+    toy_options.protocol = protocol;
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    /* Gradients are checked on the originals first. */
+    ck_assert_int_eq(carso_evaluation_step(evaluation, NULL, NULL, &finished), CARSO_OK);
+    memset(how->steps, 0, sizeof how->steps);
+    toy_run(evaluation);
+    return evaluation;
+}
+
+#define TURNING(epsilon, step_size) \
+    "{\"name\": \"t\", \"epsilons\": [" epsilon "], \"sections\": [{\"name\": \"s\", \"objective\": \"classifier\", \"attacks\": [" \
+    " {\"name\": \"long\", \"method\": \"pgd\", \"loss\": \"callback\", \"steps\": 15, \"step_size\": " step_size ", \"random_start\": false}]}]}"
+/* Too near for most images to be misclassified. */
+#define NEAR TURNING("1e-3", "1e-4")
+
+/* Of which an average over all steps says nothing: a third of the components at most. */
+START_TEST(gradients_that_vanish_on_the_way)
+{
+    turning how = {.until = 10, .back_at = 15};
+    carso_evaluation *evaluation = run_turning(&how, NEAR);
+    ck_assert_double_lt(evaluation->cell[0].zero_gradient[0] + evaluation->cell[0].tiny_gradient[0], 0.5);
+    check_flags(evaluation, (const char *const[]){"vanishing-gradient", NULL});
+    json_t *flag = find_flag(evaluation, "vanishing-gradient");
+    ck_assert_int_eq(json_integer_value(json_object_get(flag, "step")), 10);
+    ck_assert_str_eq(json_string_value(json_object_get(flag, "attack")), "long");
+    ck_assert_double_gt(json_real_value(json_object_get(flag, "value")), 0.8);
+    json_decref(flag);
+    carso_evaluation_destroy(evaluation);
+    /* Gradients that come back were enough. */
+    how = (turning){.until = 2, .back_at = 8};
+    evaluation = run_turning(&how, NEAR);
+    check_flags(evaluation, (const char *const[]){NULL});
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+/* An image that is broken needs no gradient, and a loss that saturates there has none. */
+START_TEST(ordinary_runs)
+{
+    turning how = {.until = 15, .back_at = 15, .saturates = true};
+    carso_evaluation *evaluation = run_turning(&how, NEAR);
+    check_flags(evaluation, (const char *const[]){NULL});
+    ck_assert_int_eq(evaluation->cell[0].vanished_from[0], -1);
+    carso_evaluation_destroy(evaluation);
+    evaluation = run_turning(&how, TURNING("0.5", "0.05"));
+    int broken = 0, vanished = 0;
+    for (int i = 0; i < TOY_COUNT; i++) {
+        broken += evaluation->cell[0].best[i] == 0 && evaluation->cell[0].selected[i] == 0;
+        vanished += evaluation->cell[0].zero_gradient[i] > 0.3;
+    }
+    ck_assert_int_ge(broken, TOY_COUNT - 2);
+    ck_assert_int_ge(vanished, TOY_COUNT - 2);
+    check_flags(evaluation, (const char *const[]){NULL});
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
+START_TEST(losses_that_fall_on_the_way)
+{
+    turning how = {.until = 8, .back_at = 15, .factor = -1};
+    carso_evaluation *evaluation = run_turning(&how, NEAR);
+    for (int i = 0; i < TOY_COUNT; i++)
+        ck_assert(evaluation->cell[0].state[i] == CSO_STATE_LEFT_OUT ||
+                  evaluation->cell[0].last_loss[i] > evaluation->cell[0].first_loss[i]);
+    check_flags(evaluation, (const char *const[]){"loss-does-not-rise", NULL});
+    json_t *flag = find_flag(evaluation, "loss-does-not-rise");
+    ck_assert_int_eq(json_integer_value(json_object_get(flag, "step")), 12);
+    json_decref(flag);
+    carso_evaluation_destroy(evaluation);
+    /* From the start on. */
+    how = (turning){.until = 0, .back_at = 15, .factor = -1};
+    evaluation = run_turning(&how, NEAR);
+    flag = find_flag(evaluation, "loss-does-not-rise");
+    ck_assert_int_eq(json_integer_value(json_object_get(flag, "step")), 0);
+    json_decref(flag);
+    carso_evaluation_destroy(evaluation);
+    /* A few steps astray. */
+    how = (turning){.until = 8, .back_at = 10, .factor = -1};
+    evaluation = run_turning(&how, NEAR);
+    check_flags(evaluation, (const char *const[]){NULL});
+    carso_evaluation_destroy(evaluation);
+}
+END_TEST
+
 START_TEST(callbacks_that_fail_or_are_not_there)
 {
     planted how = {.random = true};
@@ -386,6 +517,9 @@ int main(void)
     tcase_add_test(tests, draws_that_differ_or_not);
     tcase_add_test(tests, aggregation_in_float);
     tcase_add_test(tests, gradients_that_lead_nowhere);
+    tcase_add_test(tests, gradients_that_vanish_on_the_way);
+    tcase_add_test(tests, ordinary_runs);
+    tcase_add_test(tests, losses_that_fall_on_the_way);
     tcase_add_test(tests, callbacks_that_fail_or_are_not_there);
     tcase_add_test(tests, attacks_that_beat_each_other);
     tcase_add_test(tests, accuracy_that_rises);
