@@ -186,8 +186,9 @@ static void write_word(FILE *stream, const char *word)
     fputs(plain ? "" : "'", stream);
 }
 
-/* To be freed; NULL where memory ran out. */
-static char *command_text(const evaluate_settings *own, char **arguments)
+/* What repeats the run to the same bits, with what decides them stated though it was not given. To be freed; NULL where
+ * memory ran out. */
+static char *command_text(const evaluate_settings *own, const carso_context *context, char **arguments)
 {
     char *text = NULL;
     size_t size;
@@ -210,10 +211,8 @@ static char *command_text(const evaluate_settings *own, char **arguments)
     if (own->shard) {
         fprintf(stream, " --shard %s", own->shard);
     }
-    if (own->common.backend) {
-        fputs(" --backend", stream);
-        write_word(stream, own->common.backend);
-    }
+    fprintf(stream, " --backend %s --threads %d --memory-limit %lld%s", carso_context_backend(context), (int)carso_context_threads(context),
+            (long long)own->common.memory_limit, own->common.precise ? " --precise" : "");
     return fclose(stream) == 0 ? text : NULL;
 }
 
@@ -232,7 +231,7 @@ static exit_status evaluate_samples(const evaluate_settings *own, const carso_mo
     exit_status status = resumed == CARSO_OK ? run_steps(own, context, evaluation, state)
                                              : session_failure(context, resumed, "cannot resume from %s", state);
     output_settings output = {.output = own->output, .strict = own->strict, .json = own->common.json, .page = own->report, .model = model};
-    char *repeating = status == STATUS_OK ? command_text(own, arguments) : NULL;
+    char *repeating = status == STATUS_OK ? command_text(own, context, arguments) : NULL;
     if (status == STATUS_OK) {
         output.command = repeating;
         status = evaluation_publish(context, evaluation, &output);

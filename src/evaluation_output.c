@@ -135,9 +135,11 @@ exit_status evaluation_publish(carso_context *context, carso_evaluation *evaluat
     }
     carso_status saved = carso_evaluation_save(evaluation, state);
     exit_status status = saved == CARSO_OK ? STATUS_OK : session_failure(context, saved, "cannot write %s", state);
-    const char *result_text = status == STATUS_OK ? carso_evaluation_result(evaluation) : NULL;
-    json_t *result = result_text ? json_loads(result_text, 0, NULL) : NULL;
-    if (status == STATUS_OK && !result) {
+    const char *known = status == STATUS_OK ? carso_evaluation_result(evaluation) : NULL;
+    json_t *result = known ? json_loads(known, 0, NULL) : NULL;
+    bool complete = result && (!settings->command || json_object_set_new(result, "command", session_json_text(settings->command)) == 0);
+    char *result_text = complete ? json_dumps(result, JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER) : NULL;
+    if (status == STATUS_OK && !result_text) {
         complain("out of memory");
         status = STATUS_FAILURE;
     }
@@ -161,6 +163,7 @@ exit_status evaluation_publish(carso_context *context, carso_evaluation *evaluat
         status = STATUS_UNTRUSTED;
     }
     json_decref(result);
+    free(result_text);
     free(state);
     free(json);
     return status;

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Evaluations: results, flags and exit statuses, killed and resumed, in shards and joined."""
 import base64
+import html
 import json
 import os
 import re
+import shlex
 import signal
 import time
 import unittest
@@ -45,6 +47,9 @@ class Evaluation(TrainedTest):
 
     def check_same(self, first, second):
         self.assertEqual(self.result(first), self.result(second))
+        self.check_same_tensors(first, second)
+
+    def check_same_tensors(self, first, second):
         self.assertEqual(tensor_files.read(self.path(first + ".safetensors")), tensor_files.read(self.path(second + ".safetensors")))
 
     def test_result(self):
@@ -114,6 +119,20 @@ class Evaluation(TrainedTest):
         self.run_program("merge", "e.safetensors", "-o", "m", "--report", "m.html", "--model", self.model)
         self.assertEqual(re.findall(r"<svg.*?</svg>", page, re.DOTALL), re.findall(r"<svg.*?</svg>", open(self.path("m.html")).read(), re.DOTALL))
 
+    def test_command_repeats_it(self):
+        """To the same bits, whatever was left to defaults."""
+        self.run_program(*self.evaluation("e", "--report", "e.html", "--precise", "--memory-limit", "64"), "-q")
+        command = self.result("e")["command"]
+        self.assertIn(html.escape(command, quote=False), open(self.path("e.html")).read())
+        for words in ("--threads 1", "--memory-limit 64", "--precise", "--batch 5", f"--backend {self.result('e')['configuration']['backend']}"):
+            self.assertIn(words, command)
+        name, *arguments = shlex.split(command)
+        self.assertEqual(name, "carso")
+        self.run_program(*arguments, "-o", "again", "-q")
+        self.check_same("e", "again")
+        default = self.run_json("evaluate", self.classifier, self.data, "-p", "toy.json", "-o", "default", "-n", "5")["command"]
+        self.assertRegex(default, r" --backend [a-z-]+ --threads [1-9]\d* --memory-limit 1024\Z")
+
     def test_classifier_alone(self):
         out, _ = self.run_program("evaluate", self.classifier, self.data, "-p", "toy.json", "-o", "e", "-q")
         self.assertIn("left out: defence: the model has no purifier", out)
@@ -172,7 +191,10 @@ class Evaluation(TrainedTest):
         self.refuse("merge", *parts[:2], "-o", "merged", says="2 files of the 3 shards")
         out, _ = self.run_program("merge", *parts, "-o", "merged")
         self.assertIn("protocol toy, 24 images", out)
-        self.check_same("whole", "merged")
+        whole, merged = self.result("whole"), self.result("merged")
+        self.assertIn(" --batch 5 ", whole.pop("command"))
+        self.assertEqual(whole, merged)
+        self.check_same_tensors("whole", "merged")
 
     def test_what_cannot_be(self):
         for options, says in ((["-e", "x"], "--epsilon: 'x'"), (["-e", "0.1,,1"], "--epsilon"), (["-e", "-1"], "--epsilon"),
