@@ -59,10 +59,10 @@ CARSO_API carso_status carso_evaluation_create(const carso_model *model, const c
 
 /**
  * Takes the next step, which is one attack on one batch or a scoring of one; after the last, and from then on, returns
- * OK with *out_finished 1. What is not finite is no failure here: it is counted and flagged; CALLBACK is one. Another status leaves the
- * evaluation as it was before the step, which can be tried again; CANCELLED where progress asked for it.
- * progress: of the whole evaluation, unit "evaluations", an estimate, for images that are broken need no more. May be
- * NULL. Since 0.1.
+ * OK with *out_finished 1. What is not finite is no failure here: it is counted and flagged; CALLBACK is one. Another
+ * status leaves the evaluation as it was before the step, which can be tried again; CANCELLED where progress asked for it.
+ * progress: of the whole evaluation, unit "evaluations" (of the classifier). total is an estimate that changes from step
+ * to step, for images that an attack breaks need no more. May be NULL. Since 0.1.
  */
 CARSO_API carso_status carso_evaluation_step(carso_evaluation *evaluation, carso_progress_callback progress, void *user,
                                              int32_t *out_finished);

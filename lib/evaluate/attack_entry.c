@@ -187,16 +187,17 @@ void cso_attack_entry_finish(const carso_model *model, int draws, int norm, doub
         const double usual = options->steps > 0 ? 2.5 * epsilon / options->steps : 0;
         options->step_size = usual < epsilon ? usual : epsilon;
     }
-    uint64_t evaluations = options->method == CARSO_ATTACK_FGSM     ? 6
-                           : options->method == CARSO_ATTACK_SQUARE ? (uint64_t)options->queries
-                                                                    : 3 * (uint64_t)options->steps + 1;
+    /* A gradient takes about three evaluations. */
+    double evaluations = options->method == CARSO_ATTACK_FGSM     ? 4
+                         : options->method == CARSO_ATTACK_SQUARE ? options->queries
+                                                                  : 3.0 * options->steps + 1;
     if (options->method != CARSO_ATTACK_FGSM)
-        evaluations *= (uint64_t)options->restarts;
+        evaluations *= options->restarts;
     if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED)
-        evaluations *= (uint64_t)(options->target_classes < others ? options->target_classes : others);
+        evaluations *= options->target_classes < others ? options->target_classes : others;
     if (options->method == CARSO_ATTACK_FAB)
-        evaluations *= (uint64_t)others;
-    attack->cost = evaluations * (defence ? (uint64_t)options->eot * ((uint64_t)options->draws + 1) : 1);
+        evaluations *= others;
+    attack->cost = evaluations * cso_prediction_cost(model, (carso_objective)options->objective, options->draws) * (defence ? options->eot : 1);
 }
 
 json_t *cso_attack_entry_json(const cso_planned_attack *attack)

@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "evaluate/evaluation.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-/* About, in evaluations of the classifier: a prediction of the defence is one and one for each draw. */
-static uint64_t prediction_cost(const carso_evaluation *evaluation, carso_objective objective)
-{
-    return objective == CARSO_OBJECTIVE_DEFENCE ? (uint64_t)evaluation->protocol.draws * (uint64_t)evaluation->protocol.repeats + 1 : 1;
-}
 
 int64_t cso_evaluation_finished_rows(const carso_evaluation *evaluation)
 {
@@ -36,54 +31,27 @@ cso_unit cso_evaluation_unit(const carso_evaluation *evaluation, uint64_t number
     const uint64_t per_batch = cso_evaluation_units(evaluation) / (uint64_t)batches;
     const int64_t first = (int64_t)(number / per_batch) * evaluation->batch, left = evaluation->columns.rows - first;
     cso_unit unit = {.kind = CSO_UNIT_ORIGINALS, .first = first, .count = left < evaluation->batch ? left : evaluation->batch};
-    uint64_t within = number % per_batch, cost = 0;
-    for (int o = 0; o < 2; o++)
-        cost += evaluation->clean[o].selected ? 2 * prediction_cost(evaluation, (carso_objective)o) : 0;
+    uint64_t within = number % per_batch;
     for (int i = 0; within > 0; i++) {
         const cso_cell *const cell = &protocol->cell[i];
-        const uint64_t prediction = prediction_cost(evaluation, cell->objective);
         unit.cell = i;
         if (within <= (uint64_t)cell->attack_count) {
             unit.kind = CSO_UNIT_ATTACK;
             unit.attack = (int)within - 1;
-            cost = cell->attack[unit.attack].cost + prediction;
             break;
         }
         within -= (uint64_t)cell->attack_count + 1;
-        if (within == 0) {
+        if (within == 0)
             unit.kind = CSO_UNIT_SCORING;
-            cost = 2 * prediction;
-        }
     }
-    unit.cost = cost * (uint64_t)unit.count;
     return unit;
-}
-
-/* Of units first .. first + count - 1. */
-static uint64_t cost_of(const carso_evaluation *evaluation, uint64_t first, uint64_t count)
-{
-    uint64_t cost = 0;
-    for (uint64_t i = 0; i < count; i++)
-        cost += cso_evaluation_unit(evaluation, first + i).cost;
-    return cost;
-}
-
-/* Batches cost the same, but for the last. */
-static uint64_t cost_until(const carso_evaluation *evaluation, uint64_t number)
-{
-    const int64_t batches = (evaluation->columns.rows + evaluation->batch - 1) / evaluation->batch;
-    const uint64_t per_batch = cso_evaluation_units(evaluation) / (uint64_t)batches, whole = number / per_batch;
-    uint64_t cost = cost_of(evaluation, whole * per_batch, number % per_batch);
-    if (whole > 0)
-        cost += (whole - 1) * cost_of(evaluation, 0, per_batch) + cost_of(evaluation, (whole - 1) * per_batch, per_batch);
-    return cost;
 }
 
 int cso_unit_forward(const carso_progress *progress, void *user)
 {
     const cso_unit_progress *const outer = user;
     const double part = progress->total > 0 ? (double)progress->done / (double)progress->total : 0;
-    const carso_progress whole = {sizeof whole, outer->before + (uint64_t)(part * (double)outer->share), outer->total, "evaluations"};
+    const carso_progress whole = {sizeof whole, (uint64_t)(outer->before + part * outer->share), (uint64_t)ceil(outer->total), "evaluations"};
     return outer->callback ? outer->callback(&whole, outer->user) : 0;
 }
 
@@ -341,7 +309,13 @@ carso_status carso_evaluation_step(carso_evaluation *evaluation, carso_progress_
         return cso_fail(evaluation->context, CARSO_ERROR_UNSUPPORTED,
                         "carso_evaluation_step: the evaluation was opened to look at; create one with the model, and resume it");
     const cso_unit unit = cso_evaluation_unit(evaluation, evaluation->units_done);
-    cso_unit_progress progress = {callback, user, cost_until(evaluation, evaluation->units_done), unit.cost, cost_until(evaluation, units)};
+    cso_unit_progress progress = {.callback = callback, .user = user};
+    if (callback) {
+        double left;
+        cso_evaluation_cost(evaluation, &progress.before, &left);
+        progress.share = cso_unit_cost(evaluation, &unit);
+        progress.total = progress.before + left;
+    }
     const double started = now();
     const carso_progress at_start = {sizeof at_start, 0, 1, ""};
     if (cso_unit_forward(&at_start, &progress))

@@ -79,7 +79,6 @@ typedef struct cso_unit {
     cso_unit_kind kind;
     int cell, attack;
     int64_t first, count; /* rows */
-    uint64_t cost;
 } cso_unit;
 
 uint64_t cso_evaluation_units(const carso_evaluation *evaluation);
@@ -93,7 +92,7 @@ carso_status cso_evaluation_prepare(carso_evaluation *evaluation, const char *wh
 typedef struct cso_unit_progress {
     carso_progress_callback callback;
     void *user;
-    uint64_t before, share, total; /* cost */
+    double before, share, total; /* cost */
 } cso_unit_progress;
 int cso_unit_forward(const carso_progress *progress, void *user); /* user: a cso_unit_progress */
 
@@ -112,6 +111,11 @@ typedef struct cso_score_request {
 carso_status cso_score(const carso_evaluation *evaluation, const cso_score_request *request);
 /* Predictions that an image is scored on: M, of the classifier 1. */
 int cso_score_repeats(const carso_evaluation *evaluation, carso_objective objective);
+
+/* lib/evaluate/cost.c, all in evaluations of the classifier */
+void cso_evaluation_cost(const carso_evaluation *evaluation, double *out_done, double *out_left);
+/* Of the unit that comes next. */
+double cso_unit_cost(const carso_evaluation *evaluation, const cso_unit *unit);
 
 /* lib/evaluate/create.c */
 carso_status cso_evaluation_allocate(carso_context *context, carso_evaluation **out);

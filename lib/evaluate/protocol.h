@@ -20,7 +20,7 @@ typedef struct cso_planned_attack {
     carso_attack_options options; /* without what differs from call to call */
     cso_family family;
     bool callback; /* raises the application's own loss */
-    uint64_t cost; /* about, in evaluations of the classifier for one image */
+    double cost;   /* about, in evaluations of the classifier for one image */
 } cso_planned_attack;
 
 typedef enum cso_role { CSO_ROLE_PLAIN, CSO_ROLE_GUARD, CSO_ROLE_STEPS } cso_role;
@@ -65,6 +65,8 @@ carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, 
                                    cso_planned_attack *out);
 /* What follows of the epsilon, the model's classes and draws. */
 void cso_attack_entry_finish(const carso_model *model, int draws, int norm, double epsilon, cso_planned_attack *attack);
+/* lib/evaluate/cost.c: of a prediction, in evaluations of the classifier. */
+double cso_prediction_cost(const carso_model *model, carso_objective objective, int draws);
 json_t *cso_attack_entry_json(const cso_planned_attack *attack);
 /* A number, or a fraction in a string: "8/255". */
 carso_status cso_ratio_read(carso_context *context, const json_t *value, const char *key, const char *where, double *out);

@@ -57,7 +57,7 @@ static const named_text protocols[] = {
      " {'name': 'defence pgd-eot', 'objective': 'defence', 'attacks': ["
      "  {'name': 'pgd-eot', 'method': 'pgd', 'loss': 'carso-cross-entropy', 'steps': 200, 'step_size': 0.007, 'eot': 20}]},"
      " {'name': 'guard', 'objective': 'defence', 'epsilons': [0.95], 'guard': true, 'attacks': ["
-     "  {'name': 'pgd-eot', 'method': 'pgd', 'loss': 'carso-cross-entropy', 'steps': 200, 'eot': 20}]}]}"},
+     "  {'name': 'pgd-eot', 'method': 'pgd', 'loss': 'carso-cross-entropy', 'steps': 50, 'eot': 4}]}]}"},
     {"adaptive",
      "{'name': 'adaptive', 'epsilons': ['8/255'], 'draws': 8, 'repeats': 10, 'sections': ["
      " {'name': 'classifier standard', 'objective': 'classifier', 'attacks': ['standard']},"

@@ -215,6 +215,40 @@ START_TEST(progress_and_cancellation)
 }
 END_TEST
 
+/* What is done is what the steps said before; nothing is left at the end; images that are broken cost no more. */
+START_TEST(cost_is_known)
+{
+    carso_evaluation *const evaluation = toy_evaluation(toy_model);
+    double done, left, expected = 0, first_total = 0;
+    int32_t finished = 0;
+    for (int step = 0; !finished; step++) {
+        const cso_unit unit = cso_evaluation_unit(evaluation, evaluation->units_done);
+        cso_evaluation_cost(evaluation, &done, &left);
+        ck_assert_double_eq_tol(done, expected, 1e-6);
+        ck_assert_double_gt(left, 0);
+        expected += cso_unit_cost(evaluation, &unit);
+        first_total = step == 0 ? done + left : first_total;
+        ck_assert_int_eq(carso_evaluation_step(evaluation, NULL, NULL, &finished), CARSO_OK);
+    }
+    cso_evaluation_cost(evaluation, &done, &left);
+    ck_assert_double_eq_tol(done, expected, 1e-6);
+    ck_assert_double_eq_tol(left, 0, 1e-6);
+    ck_assert(done > 0.5 * first_total && done < 2 * first_total);
+    carso_evaluation_destroy(evaluation);
+
+    carso_evaluation *const broken = toy_evaluation(toy_model);
+    double before;
+    ck_assert_int_eq(carso_evaluation_step(broken, NULL, NULL, &finished), CARSO_OK);
+    cso_evaluation_cost(broken, &done, &before);
+    const cso_cell *const planned = &broken->protocol.cell[2];
+    ck_assert_int_eq(planned->objective, CARSO_OBJECTIVE_DEFENCE);
+    broken->cell[2].selected[0] = broken->cell[2].selected[1] = 0;
+    cso_evaluation_cost(broken, &done, &left);
+    ck_assert_double_gt(before - left, planned->attack[0].cost);
+    carso_evaluation_destroy(broken);
+}
+END_TEST
+
 static void run_shards(int shards, const char *const *path)
 {
     toy_options.shards = shards;
@@ -516,6 +550,7 @@ int main(void)
     tcase_add_test(tests, resumes_to_the_same_bits);
     tcase_add_test(tests, a_result_of_nothing);
     tcase_add_test(tests, progress_and_cancellation);
+    tcase_add_test(tests, cost_is_known);
     tcase_add_test(tests, shards_are_the_whole);
     tcase_add_test(tests, resumes_nothing_else);
     tcase_add_test(tests, damaged_files);
