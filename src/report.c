@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CLASS_COLUMNS 8
+
 static const char style[] =
     ":root{color-scheme:light dark;--page:#fff;--text:#1c1e21;--soft:#5f6672;--line:#d8dce2;--card:#f5f6f8;--good:#146c2e;--bad:#b3261e;"
     "--c0:#1f6fb2;--c1:#c2410c;--c2:#6d28a8;--c3:#0f766e}"
@@ -12,20 +14,21 @@ static const char style[] =
     "--bad:#ff9187;--c0:#6cb2f0;--c1:#fb9c63;--c2:#c79bf2;--c3:#5eccc0}}"
     "*{box-sizing:border-box}body{margin:0 auto;max-width:64rem;padding:1rem;background:var(--page);color:var(--text);"
     "font:16px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:.5rem 0}h2{font-size:1.2rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1rem 0 .3rem}"
-    "p{margin:.4rem 0}.soft{color:var(--soft)}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    "p{margin:.4rem 0}.soft{color:var(--soft)}.wide{overflow-x:auto}.wide+.wide{margin-top:1rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     "th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}"
     "th{font-weight:600;color:var(--soft)}td.big{font-weight:700}.flag{border-left:4px solid var(--bad);background:var(--card);padding:.5rem .8rem;margin:.5rem 0}"
     ".fine{border-left:4px solid var(--good);background:var(--card);padding:.5rem .8rem}.good{color:var(--good)}.bad{color:var(--bad)}"
     "code,pre{font-family:ui-monospace,monospace;font-size:.85rem}pre{background:var(--card);padding:.7rem;white-space:pre-wrap;overflow-wrap:anywhere}"
-    "code{overflow-wrap:anywhere}svg{max-width:100%;height:auto;display:block}svg text{fill:var(--text);font:13px system-ui,sans-serif}"
+    "pre span{display:inline-block;max-width:100%}code{overflow-wrap:anywhere}svg{max-width:100%;height:auto;display:block}svg text{fill:var(--text);font:13px system-ui,sans-serif}"
     "svg .axis{stroke:var(--soft)}svg .grid{stroke:var(--line)}.s0{color:var(--c0)}.s1{color:var(--c1)}.s2{color:var(--c2)}.s3{color:var(--c3)}"
     ".key{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}.card{background:var(--card);padding:.6rem;margin:.6rem 0;break-inside:avoid}"
     ".row{display:flex;flex-wrap:wrap;gap:.5rem}figure{margin:0;width:84px;font-size:.72rem;line-height:1.25}"
     "figure img{width:84px;height:auto;image-rendering:pixelated;display:block}figcaption{overflow-wrap:anywhere}"
-    "@media(max-width:30rem){body{padding:.6rem}th,td{padding:.2rem .4rem;font-size:.85rem}figure,figure img{width:68px}}"
+    "@media(max-width:30rem){body{padding:.6rem}th,td{padding:.2rem .4rem;font-size:.85rem}figure,figure img{width:68px}svg text{font-size:18px}}"
     "@media print{:root{color-scheme:light;--page:#fff;--text:#000;--soft:#444;--line:#bbb;--card:#f3f3f3;--good:#146c2e;--bad:#b3261e;--c0:#1f6fb2;"
-    "--c1:#c2410c;--c2:#6d28a8;--c3:#0f766e}body{max-width:none;font-size:11px}h2{break-after:avoid}.wide{overflow:visible}th,td{padding:.15rem .4rem}"
-    "table,svg,.flag{break-inside:avoid}}";
+    "--c1:#c2410c;--c2:#6d28a8;--c3:#0f766e}body{max-width:none;font-size:11px}h2,h3,.lead{break-after:avoid}.wide{overflow:visible}th,td{padding:.15rem .4rem}"
+    "th{white-space:normal;vertical-align:bottom}figure,figure img{width:66px}"
+    "table,tr,svg,figure,.flag,.together{break-inside:avoid}p{orphans:3;widows:3}}";
 
 double report_real(const json_t *object, const char *key)
 {
@@ -72,11 +75,11 @@ static void text_cell(report *page, const char *tag, const char *text)
 
 static void heading_row(report *page, const char *const *headings)
 {
-    fputs("<div class=\"wide\"><table><tr>", page->stream);
+    fputs("<div class=\"wide\"><table><thead><tr>", page->stream);
     for (; *headings; headings++) {
         text_cell(page, "th", *headings);
     }
-    fputs("</tr>\n", page->stream);
+    fputs("</tr></thead>\n", page->stream);
 }
 
 static void score_cells(report *page, const json_t *score)
@@ -144,43 +147,71 @@ static void flag_list(report *page)
     }
 }
 
-static void class_table(report *page)
+/* What the accuracy of classes is of: the originals, or a cell. */
+typedef struct class_column {
+    const char *name;
+    double epsilon; /* NAN: of the originals */
+    const json_t *per_class;
+} class_column;
+
+static void class_heading(report *page, const class_column *column)
+{
+    fputs("<th>", page->stream);
+    report_text(page, column->name);
+    if (isnan(column->epsilon)) {
+        fputs(", clean</th>", page->stream);
+    } else {
+        fprintf(page->stream, ", %.4g</th>", column->epsilon);
+    }
+}
+
+/* No more columns at once than paper is wide. */
+static void class_columns(report *page, const class_column *column, size_t count)
 {
     const json_t *names = json_object_get(page->result, "class_names"), *counts = json_object_get(page->result, "class_images");
-    const json_t *cells = json_object_get(page->result, "cells"), *score;
-    const char *objective;
-    fputs("<h2>Accuracy of each class</h2>\n<div class=\"wide\"><table><tr><th>class</th><th>images</th>", page->stream);
-    json_object_foreach(json_object_get(page->result, "clean"), objective, score)
-    {
-        fprintf(page->stream, "<th>%s, clean</th>", objective);
+    fputs("<div class=\"wide\"><table><thead><tr><th>class</th><th>images</th>", page->stream);
+    for (size_t i = 0; i < count; i++) {
+        class_heading(page, &column[i]);
     }
-    for (size_t i = 0; i < json_array_size(cells); i++) {
-        const json_t *cell = json_array_get(cells, i);
-        if (strcmp(report_string(cell, "role"), "plain") == 0) {
-            fputs("<th>", page->stream);
-            report_text(page, report_string(cell, "section"));
-            fprintf(page->stream, ", %.4g</th>", report_real(cell, "epsilon"));
-        }
-    }
-    fputs("</tr>\n", page->stream);
+    fputs("</tr></thead>\n", page->stream);
     for (size_t k = 0; k < json_array_size(names); k++) {
         fputs("<tr>", page->stream);
         text_cell(page, "td", json_string_value(json_array_get(names, k)));
         fprintf(page->stream, "<td>%lld</td>", (long long)json_integer_value(json_array_get(counts, k)));
-        json_object_foreach(json_object_get(page->result, "clean"), objective, score)
-        {
-            const json_t *value = json_array_get(json_object_get(score, "per_class"), k);
+        for (size_t i = 0; i < count; i++) {
+            const json_t *value = json_array_get(column[i].per_class, k);
             number_cell(page, "%.3f", json_is_number(value) ? json_number_value(value) : NAN, NULL);
-        }
-        for (size_t i = 0; i < json_array_size(cells); i++) {
-            const json_t *cell = json_array_get(cells, i), *value = json_array_get(json_object_get(cell, "per_class"), k);
-            if (strcmp(report_string(cell, "role"), "plain") == 0) {
-                number_cell(page, "%.3f", json_is_number(value) ? json_number_value(value) : NAN, NULL);
-            }
         }
         fputs("</tr>\n", page->stream);
     }
     fputs("</table></div>\n", page->stream);
+}
+
+static void class_table(report *page)
+{
+    const json_t *cells = json_object_get(page->result, "cells"), *clean = json_object_get(page->result, "clean"), *score;
+    class_column *columns = calloc(json_object_size(clean) + json_array_size(cells), sizeof *columns);
+    const char *objective;
+    size_t count = 0;
+    if (!columns) {
+        page->failed = true;
+        return;
+    }
+    json_object_foreach((json_t *)clean, objective, score)
+    {
+        columns[count++] = (class_column){objective, NAN, json_object_get(score, "per_class")};
+    }
+    for (size_t i = 0; i < json_array_size(cells); i++) {
+        const json_t *cell = json_array_get(cells, i);
+        if (strcmp(report_string(cell, "role"), "plain") == 0) {
+            columns[count++] = (class_column){report_string(cell, "section"), report_real(cell, "epsilon"), json_object_get(cell, "per_class")};
+        }
+    }
+    fputs("<h2>Accuracy of each class</h2>\n", page->stream);
+    for (size_t first = 0; first < count; first += CLASS_COLUMNS) {
+        class_columns(page, columns + first, count - first < CLASS_COLUMNS ? count - first : CLASS_COLUMNS);
+    }
+    free(columns);
 }
 
 static void attack_row(report *page, const json_t *attack)
@@ -217,13 +248,33 @@ static void protocol(report *page)
         const json_t *cell = json_array_get(cells, i), *attacks = json_object_get(cell, "attacks");
         fputs("<h3>", page->stream);
         report_text(page, report_string(cell, "section"));
-        fprintf(page->stream, " <span class=\"soft\">%s, epsilon %.4g</span></h3>\n", report_string(cell, "objective"), report_real(cell, "epsilon"));
+        fprintf(page->stream, " <span class=\"soft\">%s, epsilon %.4g", report_string(cell, "objective"), report_real(cell, "epsilon"));
+        if (json_object_get(cell, "steps")) {
+            fprintf(page->stream, ", %lld steps", (long long)json_integer_value(json_object_get(cell, "steps")));
+        }
+        fputs("</span></h3>\n", page->stream);
         heading_row(page, headings);
         for (size_t j = 0; j < json_array_size(attacks); j++) {
             attack_row(page, json_array_get(attacks, j));
         }
         fputs("</table></div>\n", page->stream);
     }
+}
+
+/* Lines end between words, not behind the hyphens of options. */
+static void command_words(report *page)
+{
+    char word[2] = "";
+    fputs("<span>", page->stream);
+    for (const char *letter = page->command; *letter; letter++) {
+        if (*letter == ' ') {
+            fputs("</span> <span>", page->stream);
+            continue;
+        }
+        word[0] = *letter;
+        report_text(page, word);
+    }
+    fputs("</span>", page->stream);
 }
 
 static void origin(report *page)
@@ -233,10 +284,10 @@ static void origin(report *page)
     fputs("<h2>How to repeat it</h2>\n", page->stream);
     if (page->command) {
         fputs("<pre>", page->stream);
-        report_text(page, page->command);
+        command_words(page);
         fputs("</pre>\n", page->stream);
     }
-    fprintf(page->stream, "<p>carso %s, backend %s.</p>\n<div class=\"wide\"><table><tr><th>what</th><th>SHA-256</th></tr>\n",
+    fprintf(page->stream, "<p>carso %s, backend %s.</p>\n<div class=\"wide\"><table><thead><tr><th>what</th><th>SHA-256</th></tr></thead>\n",
             report_string(configuration, "version"), report_string(configuration, "backend"));
     for (int i = 0; i < 3; i++) {
         fprintf(page->stream, "<tr><td>%.*s</td><td><code>%s</code></td></tr>\n", (int)strcspn(names[i], "_"), names[i],

@@ -139,7 +139,7 @@ static void draw(report *page, const chart *held, const char *title)
     if (held->count == 0) {
         return;
     }
-    fprintf(page->stream, "<h2>%s</h2>\n<div class=\"key\">", title);
+    fprintf(page->stream, "<div class=\"together\"><h2>%s</h2>\n<div class=\"key\">", title);
     for (int i = 0; i < held->count; i++) {
         static const char *const marks[] = {"&mdash;&mdash;", "&ndash; &ndash;", "&middot;&middot;&middot;", "&mdash;&middot;"};
         fprintf(page->stream, "<span><b class=\"s%d\">%s</b> ", i % COLOURS, marks[i % COLOURS]);
@@ -152,7 +152,7 @@ static void draw(report *page, const chart *held, const char *title)
     for (int i = 0; i < held->count; i++) {
         draw_line(page, held, i);
     }
-    fputs("</svg>\n<p class=\"soft\">At 0 the clean images. Bars: 95 % intervals.</p>\n", page->stream);
+    fputs("</svg>\n<p class=\"soft\">At 0 the clean images. Bars: 95 % intervals.</p></div>\n", page->stream);
 }
 
 void report_epsilon_chart(report *page)

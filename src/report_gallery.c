@@ -173,7 +173,7 @@ void report_gallery(report *page)
         page->failed = true;
         return;
     }
-    fputs("<h2>Images</h2>\n<p>The first that the attacks of &ldquo;", page->stream);
+    fputs("<h2>Images</h2>\n<p class=\"lead\">The first that the attacks of &ldquo;", page->stream);
     report_text(page, report_string(cell, "section"));
     fprintf(page->stream, "&rdquo; at epsilon %.4g made the %s get wrong, and the first that it still gets right, with no difference where no worse "
                           "point was found; under each what most predictions say.</p>\n",

@@ -109,7 +109,7 @@ class Evaluation(TrainedTest):
         self.assertIsNone(re.search(r"https?:|<script|<link|@import|url\(", page))
         self.assertEqual(set(re.findall(r'src="(.{22})', page)), {"data:image/png;base64,"})
         for words in ("prefers-color-scheme:dark", "@media print", "width=device-width", "Accuracy against epsilon", "Accuracy of each class",
-                      "Flags", "carso evaluate ", "--batch 5", self.result("e")["model_sha256"]):
+                      "Flags", "<span>--batch</span> <span>5</span>", self.result("e")["model_sha256"]):
             self.assertIn(words, page)
         image = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]*)', page)[1])
         with open(self.path("first.png"), "wb") as file:
@@ -119,11 +119,22 @@ class Evaluation(TrainedTest):
         self.run_program("merge", "e.safetensors", "-o", "m", "--report", "m.html", "--model", self.model)
         self.assertEqual(re.findall(r"<svg.*?</svg>", page, re.DOTALL), re.findall(r"<svg.*?</svg>", open(self.path("m.html")).read(), re.DOTALL))
 
+    def test_report_fits_on_paper(self):
+        """Classes under many epsilons are in several tables, none wider than a page; each column once."""
+        epsilons = ",".join(f"{i}e-9" for i in range(12))
+        self.run_program("evaluate", self.classifier, self.data, "-p", "toy.json", "-e", epsilons, "-n", "3", "-o", "e", "--report", "e.html", "-q")
+        page = open(self.path("e.html")).read()
+        tables = re.findall("<thead><tr><th>class</th><th>images</th>(.*?)</thead>", page)
+        columns = [re.findall("<th>([^<]*)</th>", table) for table in tables]
+        self.assertEqual([len(row) for row in columns], [8, 5])
+        self.assertEqual(sum(columns, []), ["classifier, clean"] + [f"classifier, {i * 1e-9:.4g}" for i in range(12)])
+
     def test_command_repeats_it(self):
         """To the same bits, whatever was left to defaults."""
         self.run_program(*self.evaluation("e", "--report", "e.html", "--precise", "--memory-limit", "64"), "-q")
         command = self.result("e")["command"]
-        self.assertIn(html.escape(command, quote=False), open(self.path("e.html")).read())
+        shown = re.search("<pre>(.*)</pre>", open(self.path("e.html")).read())[1]
+        self.assertEqual(html.unescape(re.sub("<[^>]*>", "", shown)), command)
         for words in ("--threads 1", "--memory-limit 64", "--precise", "--batch 5", f"--backend {self.result('e')['configuration']['backend']}"):
             self.assertIn(words, command)
         name, *arguments = shlex.split(command)
