@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "api/attack_options.h"
 
+#include <limits.h>
 #include <math.h>
 
 #include "attack/fab.h"
@@ -53,6 +54,18 @@ int cso_attack_target_sets(const carso_model *model, const carso_attack_options 
     return !cso_attack_ranks_targets(options)    ? 1
            : options->target_classes < others ? options->target_classes
                                               : others;
+}
+
+/* Runs are numbered by an int, which random starts hang on. */
+static carso_status check_runs(const carso_model *model, const carso_attack_options *options)
+{
+    const int sets = cso_attack_target_sets(model, options);
+    int runs;
+    if (options->method == CARSO_ATTACK_FGSM || !__builtin_mul_overflow(options->restarts, sets, &runs))
+        return CARSO_OK;
+    return cso_fail(model->context, CARSO_ERROR_INVALID_ARGUMENT,
+                    "carso_attack: restarts is %d, towards each of %d target classes; together at most %d runs are done",
+                    options->restarts, sets, INT_MAX);
 }
 
 /* Draws are numbered in 32 bits: with more of them, some would be used twice. */
@@ -149,6 +162,7 @@ carso_status cso_attack_options_check(const carso_model *model, const carso_atta
         (status = check_range(context, "norm", options->norm, CARSO_NORM_LINF, CARSO_NORM_L2)) != CARSO_OK ||
         (status = check_size(context, "epsilon", options->epsilon)) != CARSO_OK ||
         (status = check_method(context, options)) != CARSO_OK ||
+        (status = check_runs(model, options)) != CARSO_OK ||
         (status = check_classes(model, options)) != CARSO_OK)
         return status;
     if ((status = check_range(context, "transfer", options->transfer, 0, 1)) != CARSO_OK ||

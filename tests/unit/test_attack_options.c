@@ -153,6 +153,33 @@ START_TEST(bad_options)
 }
 END_TEST
 
+/* Of the classifier, which has no draws that would run out before. */
+START_TEST(more_runs_than_can_be_counted)
+{
+    carso_model_options many;
+    carso_model *broad = NULL;
+    carso_model_options_init(&many, sizeof many);
+    many.architecture = CARSO_SMALL_CNN;
+    many.channels = 1;
+    many.image_height = many.image_width = SMALL_SIDE;
+    many.width = 1;
+    many.classes = 2149;
+    ck_assert_int_eq(carso_model_create(context, &many, &broad), CARSO_OK);
+    options.objective = CARSO_OBJECTIVE_CLASSIFIER;
+    options.loss = CARSO_LOSS_DLR;
+    options.method = CARSO_ATTACK_APGD_TARGETED;
+    options.restarts = 1000000;
+    options.target_classes = 2148;
+    ck_assert_int_eq(carso_attack(broad, &images, labels, &options, &result), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("restarts is 1000000", "2148 target classes");
+    /* As many as there are other classes, in the end. */
+    options.target_classes = 1000000;
+    ck_assert_int_eq(carso_attack(broad, &images, labels, &options, &result), CARSO_ERROR_INVALID_ARGUMENT);
+    check_message("restarts is 1000000", "2148 target classes");
+    carso_model_destroy(broad);
+}
+END_TEST
+
 START_TEST(bad_arguments)
 {
     int32_t other[COUNT] = {0, 4, 0};
@@ -248,6 +275,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, bad_numbers);
     tcase_add_test(tests, bad_options);
+    tcase_add_test(tests, more_runs_than_can_be_counted);
     tcase_add_test(tests, bad_arguments);
     tcase_add_test(tests, defaults);
     tcase_add_loop_test(tests, allocations_failing, CARSO_ATTACK_PGD, CARSO_ATTACK_FAB_TARGETED + 1);
