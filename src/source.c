@@ -144,15 +144,26 @@ exit_status source_open(carso_context *context, const carso_model_info *model, c
                                                      : open_files(context, model, (size_t)inputs, input, out);
 }
 
-/* The lines of a stream, each to be freed, and the array too. */
-static char **read_lines(FILE *stream, size_t *out_count)
+/* Without the end of a line, as either kind of system writes it. */
+static void strip(char *line, size_t length)
+{
+    if (length > 0 && line[length - 1] == '\n') {
+        line[--length] = '\0';
+        if (length > 0 && line[length - 1] == '\r') {
+            line[length - 1] = '\0';
+        }
+    }
+}
+
+/* The lines of a stream, each to be freed, and the array too. False with errno where not all could be read. */
+static bool read_lines(FILE *stream, char ***out_lines, size_t *out_count)
 {
     char **lines = NULL, *line = NULL;
     size_t count = 0, room = 0, size = 0;
+    bool whole = true;
+    errno = 0;
     for (ssize_t length; (length = getline(&line, &size, stream)) >= 0;) {
-        if (length > 0 && line[length - 1] == '\n') {
-            line[length - 1] = '\0';
-        }
+        strip(line, (size_t)length);
         if (line[0] == '\0') {
             continue;
         }
@@ -160,6 +171,7 @@ static char **read_lines(FILE *stream, size_t *out_count)
             char **larger = reallocarray(lines, room = 2 * room + 64, sizeof *lines);
             if (!larger) {
                 errno = ENOMEM;
+                whole = false;
                 break;
             }
             lines = larger;
@@ -168,9 +180,14 @@ static char **read_lines(FILE *stream, size_t *out_count)
         line = NULL;
         size = 0;
     }
+    /* Out of memory is no error of the stream, and may come when its end is reached already. */
+    whole = whole && feof(stream) && !ferror(stream) && errno != ENOMEM;
+    int reason = errno;
     free(line);
+    errno = reason;
+    *out_lines = lines;
     *out_count = count;
-    return lines;
+    return whole;
 }
 
 exit_status source_open_list(carso_context *context, const carso_model_info *model, const char *list, carso_dataset **out)
@@ -179,10 +196,9 @@ exit_status source_open_list(carso_context *context, const carso_model_info *mod
     size_t count = 0;
     exit_status status = STATUS_FAILURE;
     *out = NULL;
-    errno = 0;
     FILE *stream = standard_input ? stdin : fopen(list, "re");
-    char **lines = stream ? read_lines(stream, &count) : NULL;
-    if (!stream || ferror(stream) || (!feof(stream) && errno != 0)) {
+    char **lines = NULL;
+    if (!stream || !read_lines(stream, &lines, &count)) {
         complain("cannot read %s: %s", standard_input ? "standard input" : list, strerror(errno));
     } else if (count == 0) {
         complain("%s names no images", standard_input ? "standard input" : list);

@@ -14,7 +14,6 @@ typedef struct stream {
     progress_bar bar;
     uint64_t position; /* of the batch under way, from task->first on */
     bool told;         /* that an interrupt waits for the batch */
-    bool untrusted;    /* a result was not finite */
     exit_status status;
 } stream;
 
@@ -96,7 +95,7 @@ static exit_status predict_singly(stream *state, const carso_read_batch *batch, 
             char message[1024];
             carso_context_message(state->context, message, sizeof message);
             results.errors[0] = strdup(message);
-            state->untrusted = true;
+            results.non_finite = true;
         }
         if (status != CARSO_OK && !results.errors[0]) {
             stream_results_release(&results);
@@ -192,6 +191,7 @@ static bool judge(const json_t *line, uint64_t number, void *user)
     state->summary->images++;
     if (json_object_get(line, "error")) {
         state->summary->failed++;
+        state->summary->non_finite += json_is_true(json_object_get(line, "non_finite"));
     } else if (json_object_get(line, "true")) {
         state->summary->labelled++;
         state->summary->right_classifier += labels_match(line, "classifier");
@@ -200,8 +200,7 @@ static bool judge(const json_t *line, uint64_t number, void *user)
     return true;
 }
 
-static exit_status run_from(const stream_task *task, const line_file *file, uint64_t lines, stream_summary *summary,
-                            bool *out_untrusted)
+static exit_status run_from(const stream_task *task, const line_file *file, uint64_t lines, stream_summary *summary)
 {
     stream state = {.task = task, .context = carso_model_context(task->model)};
     carso_reader_options options;
@@ -228,7 +227,6 @@ static exit_status run_from(const stream_task *task, const line_file *file, uint
     progress_finish(&state.bar);
     exit_status written = stream_writer_finish(state.writer);
     carso_reader_destroy(reader);
-    *out_untrusted = state.untrusted;
     return status == STATUS_OK || status == STATUS_INTERRUPTED ? (written == STATUS_OK ? status : written) : status;
 }
 
@@ -236,7 +234,6 @@ exit_status stream_predictions(const stream_task *task, stream_summary *out)
 {
     line_file file;
     uint64_t lines;
-    bool untrusted = false;
     earlier before = {task, out};
     *out = (stream_summary){0};
     exit_status status = line_file_open(task->output, task->resume, judge, &before, &file, &lines);
@@ -244,7 +241,7 @@ exit_status stream_predictions(const stream_task *task, stream_summary *out)
         return status;
     }
     if (lines < task->count) {
-        status = run_from(task, &file, lines, out, &untrusted);
+        status = run_from(task, &file, lines, out);
     }
     if (!line_file_close(&file) && status == STATUS_OK) {
         complain("cannot write %s: %s", file.name, strerror(errno));
@@ -258,7 +255,7 @@ exit_status stream_predictions(const stream_task *task, stream_summary *out)
     if (status == STATUS_OK && out->failed > 0) {
         complain("%llu of %llu images have no prediction; their lines say why", (unsigned long long)out->failed,
                  (unsigned long long)out->images);
-        status = untrusted ? STATUS_UNTRUSTED : STATUS_FAILURE;
+        status = out->non_finite > 0 ? STATUS_UNTRUSTED : STATUS_FAILURE;
     }
     return status;
 }

@@ -26,6 +26,7 @@ typedef struct stream_task {
 typedef struct stream_summary {
     uint64_t images; /* that have a line, those of earlier runs among them */
     uint64_t failed; /* that could not be read or predicted */
+    uint64_t non_finite; /* of these, whose results are no numbers */
     uint64_t labelled;
     uint64_t right_classifier, right_defence; /* of those */
     bool complete;

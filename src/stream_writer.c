@@ -78,6 +78,9 @@ static json_t *make_line(const stream_writer *writer, const stream_results *resu
     }
     if (results->errors[i]) {
         json_object_set_new(line, "error", session_json_text(results->errors[i]));
+        if (results->non_finite) {
+            json_object_set_new(line, "non_finite", json_true());
+        }
         return line;
     }
     json_object_set_new(line, "classifier", prediction_json(task->model, results->plain, i));
@@ -93,6 +96,7 @@ static void count_image(stream_summary *summary, const stream_results *results, 
     summary->images++;
     if (results->errors[i]) {
         summary->failed++;
+        summary->non_finite += results->non_finite;
     } else if (label >= 0) {
         summary->labelled++;
         summary->right_classifier += carso_prediction_labels(results->plain)[i] == label;

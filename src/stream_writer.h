@@ -13,6 +13,7 @@ typedef struct stream_results {
     uint64_t skip;   /* of these the first have their lines already */
     int32_t *labels; /* [count], -1: not known */
     char **errors;   /* [count], NULL: predicted */
+    bool non_finite; /* that is why there are errors */
     carso_prediction *plain, *robust; /* of all images, also those with an error; NULL: none */
 } stream_results;
 

@@ -130,6 +130,10 @@ class WhatIsRead(Streaming):
         done = subprocess.run([PROGRAM, "predict", self.model, "-pl", "--list", "-"], input="in/001.png\nin/002.png", cwd=self.folder,
                               env=environment(), capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual([json.loads(line)["image"] for line in done.stdout.splitlines()], ["in/001.png", "in/002.png"], done.stderr)
+        # As another system ends its lines, with a piece of one at the end.
+        with open(self.path("list"), "wb") as file:
+            file.write(b"\r\n".join(name.encode() for name in ["", *wanted, "", "in/001.png"]))
+        self.assertEqual([line["image"] for line in self.lines("--list", "list", "-p")[0]], [*wanted, "in/001.png"])
         with open(self.path("none"), "w") as file:
             file.write("\n")
         self.refuse("predict", self.model, "-l", "--list", "none", says="none names no images")
@@ -221,6 +225,13 @@ class BrokenImages(Streaming):
         self.assertIn("3 of 3 images have no prediction", err)
         for line in out.splitlines():
             self.assertIn("not finite", json.loads(line)["error"])
+            self.assertIs(json.loads(line)["non_finite"], True)
+        # A run that goes on behind such lines is as little to be trusted, though it meets none itself.
+        arguments = ["predict", "wild.st", "in", "-plo", "out.jsonl", "-t", "1"]
+        self.run_program(*arguments, expect=3)
+        before = contents(self.path("out.jsonl"))
+        self.run_program(*arguments, "--resume", expect=3)
+        self.assertEqual(contents(self.path("out.jsonl")), before)
 
 
 class Interrupted(Streaming):
