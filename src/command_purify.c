@@ -41,6 +41,7 @@ typedef struct purification {
     const carso_dataset *dataset;
     uint64_t first, count;
     uint64_t done;    /* images */
+    uint64_t failed;  /* of these, that cannot be read */
     uint64_t written; /* files */
     progress_bar bar;
 } purification;
@@ -52,7 +53,8 @@ static int note_progress(const carso_progress *progress, void *user)
     return session_interrupted();
 }
 
-static carso_status write_batch(purification *state, const carso_images *images)
+/* Statuses say which of the images could be read. */
+static carso_status write_batch(purification *state, const carso_images *images, const int32_t *statuses)
 {
     const purify_settings *own = state->own;
     carso_context *context = carso_model_context(state->model);
@@ -67,7 +69,7 @@ static carso_status write_batch(purification *state, const carso_images *images)
     options.progress_user = state;
     carso_status status = carso_purify(state->model, images, &options, &purified);
     for (uint64_t i = 0; i < images->count && status == CARSO_OK; i++) {
-        for (uint64_t draw = 0; draw < (uint64_t)own->draws && status == CARSO_OK; draw++) {
+        for (uint64_t draw = 0; draw < (uint64_t)own->draws && status == CARSO_OK && statuses[i] == CARSO_OK; draw++) {
             char path[4096];
             carso_images one = *images;
             one.count = 1;
@@ -84,18 +86,36 @@ static carso_status write_batch(purification *state, const carso_images *images)
     return status;
 }
 
+/* An image that cannot be read does not stand in the way of the others. */
+static void note_failures(purification *state, const carso_read_batch *batch)
+{
+    for (uint64_t i = 0; i < batch->count; i++) {
+        if (batch->statuses[i] != CARSO_OK) {
+            progress_finish(&state->bar);
+            complain("%s", batch->messages[i]);
+            state->failed++;
+        }
+    }
+}
+
+static carso_status open_reader(const purification *state, uint64_t count, carso_reader **out)
+{
+    carso_reader_options options;
+    carso_reader_options_init(&options, sizeof options);
+    options.first = state->first;
+    options.keep_going = 1;
+    return carso_reader_open(state->dataset, NULL, count, &options, out);
+}
+
 static exit_status write_all(purification *state)
 {
     carso_context *context = carso_model_context(state->model);
     carso_dataset_info info = {.struct_size = sizeof info};
     carso_read_batch batch = {.struct_size = sizeof batch};
-    carso_reader_options options;
     carso_reader *reader;
     carso_images images;
-    carso_reader_options_init(&options, sizeof options);
-    options.first = state->first;
     bool reading = true;
-    carso_status status = carso_reader_open(state->dataset, NULL, state->count, &options, &reader);
+    carso_status status = open_reader(state, state->count, &reader);
     carso_dataset_get_info(state->dataset, &info);
     carso_images_init(&images, sizeof images);
     images.width = info.width;
@@ -103,10 +123,12 @@ static exit_status write_all(purification *state)
     images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
     progress_start(&state->bar, "reconstructions", state->own->common.quiet);
     while (status == CARSO_OK && (status = carso_reader_next(reader, &batch)) == CARSO_OK && batch.count > 0) {
+        const uint64_t failed = state->failed;
+        note_failures(state, &batch);
         reading = false;
         images.data = batch.pixels;
         images.count = batch.count;
-        status = write_batch(state, &images);
+        status = state->failed - failed < batch.count ? write_batch(state, &images, batch.statuses) : CARSO_OK;
         reading = status == CARSO_OK;
         state->done += batch.count;
     }
@@ -119,18 +141,52 @@ static exit_status write_all(purification *state)
                    : session_failure(context, status, "cannot write into %s", state->own->folder);
 }
 
+/* The first images that can be read and follow each other, of those that the picture has room for; counts the others. */
+static exit_status find_shown(purification *state, uint64_t *out_first, uint64_t *out_count)
+{
+    const uint64_t rows = state->count < GRID_ROWS ? state->count : GRID_ROWS;
+    carso_read_batch batch = {.struct_size = sizeof batch};
+    carso_reader *reader;
+    uint64_t place = 0;
+    bool ended = false;
+    *out_first = *out_count = 0;
+    carso_status status = open_reader(state, rows, &reader);
+    while (status == CARSO_OK && (status = carso_reader_next(reader, &batch)) == CARSO_OK && batch.count > 0) {
+        for (uint64_t i = 0; i < batch.count; i++, place++) {
+            const bool readable = batch.statuses[i] == CARSO_OK;
+            ended = ended || (!readable && *out_count > 0);
+            if (readable && !ended) {
+                *out_first = *out_count == 0 ? place : *out_first;
+                *out_count += 1;
+            }
+        }
+        if (!state->own->folder) {
+            note_failures(state, &batch);
+        }
+    }
+    carso_reader_destroy(reader);
+    return status == CARSO_OK ? STATUS_OK : session_failure(carso_model_context(state->model), status, "cannot read the images");
+}
+
 /* The picture, and where asked the files. */
 static exit_status purify(purification *state)
 {
     const purify_settings *own = state->own;
-    samples shown;
-    uint64_t rows = state->count < GRID_ROWS ? state->count : GRID_ROWS;
-    exit_status status = samples_from_dataset(carso_model_context(state->model), state->dataset, state->first, rows, &shown);
+    carso_context *context = carso_model_context(state->model);
+    samples shown = {0};
+    uint64_t first, rows;
+    exit_status status = find_shown(state, &first, &rows);
+    if (status == STATUS_OK && rows > 0) {
+        status = samples_from_dataset(context, state->dataset, state->first + first, rows, &shown);
+    }
     if (status == STATUS_OK && own->folder) {
         status = write_all(state);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && rows > 0) {
         status = grid_write(state->model, &shown, NULL, 0, (int32_t)own->draws, (uint64_t)own->common.seed, own->output);
+    }
+    if (status == STATUS_OK && rows == 0) {
+        complain("%s is not written: none of the first %d images can be read", own->output, GRID_ROWS);
     }
     samples_release(&shown);
     return status;
@@ -140,8 +196,9 @@ static exit_status report(const purification *state)
 {
     const purify_settings *own = state->own;
     if (own->common.json) {
-        return session_print_json(json_pack("{s:I, s:I, s:o, s:I}", "count", (json_int_t)state->count, "draws", (json_int_t)own->draws,
-                                            "picture", session_json_text(own->output), "files", (json_int_t)state->written));
+        return session_print_json(json_pack("{s:I, s:I, s:I, s:o, s:I}", "count", (json_int_t)state->count, "failed",
+                                            (json_int_t)state->failed, "draws", (json_int_t)own->draws, "picture",
+                                            session_json_text(own->output), "files", (json_int_t)state->written));
     }
     printf("%s: %llu images, %lld reconstructions each\n", own->output, (unsigned long long)state->count, (long long)own->draws);
     if (own->folder) {
@@ -171,6 +228,10 @@ static exit_status purify_inputs(const purify_settings *own, carso_context *cont
     status = state.count == 0 ? STATUS_FAILURE : purify(&state);
     if (status == STATUS_OK) {
         status = report(&state);
+    }
+    if (status == STATUS_OK && state.failed > 0) {
+        complain("%llu of %llu images cannot be read", (unsigned long long)state.failed, (unsigned long long)state.count);
+        status = STATUS_FAILURE;
     }
     carso_dataset_destroy(dataset);
     return status;

@@ -274,7 +274,7 @@ class Pictures(TrainedTest):
     def test_purify(self):
         os.mkdir(self.path("all"))
         report = self.run_json("purify", self.model, self.data, "-n", "3", "--first", "4", "-N", "2", "-o", "p.png", "-f", "all")
-        self.assertEqual(report, {"count": 3, "draws": 2, "picture": "p.png", "files": 6})
+        self.assertEqual(report, {"count": 3, "failed": 0, "draws": 2, "picture": "p.png", "files": 6})
         self.check_grid(self.path("p.png"), columns=1 + 2, rows=3)
         self.assertEqual(sorted(os.listdir(self.path("all"))), sorted(f"{i}-{j}.png" for i in (4, 5, 6) for j in (0, 1)))
         for name in os.listdir(self.path("all")):
@@ -304,8 +304,31 @@ class Pictures(TrainedTest):
         self.assertEqual(out, "p.png: 12 images, 1 reconstructions each\n")
         with open(self.path("all", "3-0.png"), "w") as file:
             file.write("no image")
-        self.refuse("purify", self.model, "all", "-N", "1", "-o", "p.png", "-n", "70", "-f", "one",
-                    says=["cannot read the images: ", "all/3-0.png: neither"])
+
+    def test_purify_goes_on(self):
+        """Past images that cannot be read, as predict does; the others do not notice."""
+        for folder in ("all", "whole", "some"):
+            os.mkdir(self.path(folder))
+        self.run_program("purify", self.model, self.data, "-n", "14", "-N", "1", "-f", "all", "-o", "p.png")
+        files = [f"all/{i}-0.png" for i in range(14)]
+        arguments = ["purify", self.model, *files, "-N", "2", "-o", "p.png", "-t", "1"]
+        self.run_program(*arguments, "-f", "whole")
+        for i in (0, 13):
+            with open(self.path(files[i]), "w") as file:
+                file.write("no image")
+        out, err = self.run_program(*arguments, "-f", "some", "-q", expect=1)
+        self.assertEqual(out, "p.png: 14 images, 2 reconstructions each\nsome: 24 files\n")
+        self.assertEqual(sorted(os.listdir(self.path("some"))), sorted(f"{i}-{draw}.png" for i in range(1, 13) for draw in range(2)))
+        self.assertEqual(contents(self.path("some", "12-1.png")), contents(self.path("whole", "12-1.png")))
+        self.assertIn("all/0-0.png: neither", err)
+        self.assertIn("all/13-0.png: neither", err)
+        self.assertIn("2 of 14 images cannot be read", err)
+        # The picture begins with the first that can.
+        self.assertTrue(os.path.exists(self.path("p.png")))
+        os.remove(self.path("p.png"))
+        _, err = self.run_program("purify", self.model, files[0], "-o", "p.png", expect=1)
+        self.assertIn("p.png is not written: none of the first", err)
+        self.assertFalse(os.path.exists(self.path("p.png")))
 
     def test_purify_without_purifier(self):
         self.refuse("purify", self.classifier, self.data, "-o", "p.png", says="has no purifier")
