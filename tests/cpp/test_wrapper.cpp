@@ -492,7 +492,7 @@ int main()
 {
     Suite *const suite = suite_create("wrapper");
     TCase *const wrapper = tcase_create("wrapper");
-    tcase_set_timeout(wrapper, 60);
+    tcase_set_timeout(wrapper, 300);
     tcase_add_test(wrapper, test_memory_is_counted);
     tcase_add_test(wrapper, test_views_are_checked);
     tcase_add_test(wrapper, test_predictions_are_those_of_the_c_calls);
