@@ -97,6 +97,11 @@ typedef struct cso_parameter {
      * It is asked under lock, when they are packed. */
     void (*fill)(const struct cso_parameter *parameter, float *out);
     void *recipe;
+    /* Such a convolution's values may be said to be base's times a factor for each output channel (of which base's first
+     * dimension counts): then a backend may pack base, once for both, and scale what it computes. Not counted in base's
+     * references: who uses this one keeps base too. */
+    struct cso_parameter *base;
+    const float *scale;
     struct cso_folded *folded; /* guarded by lock; graph/fold.c's: weights with a BatchNorm folded in, shared by programs */
 } cso_parameter;
 

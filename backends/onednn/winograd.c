@@ -4,22 +4,26 @@
 
 #include <string.h>
 
-enum { LINE = 16 };
+/* HALVED: so many channels of plain weights at a time that they stay in the first cache. */
+enum { LINE = 16, HALVED = 16 };
 
 /* Bytes of weights above which threads share each pass over them, tiles of a block then, and the share of the context's
  * memory limit that a block may take. */
 #define SHARED_WEIGHTS ((size_t)6 << 20)
 #define SHARED_BLOCK 128
 #define BLOCK_SHARE 16
-/* Share of the memory limit above which a layer's transformed weights are not kept, but made anew from the plain ones for
- * each block, a row of frequencies at a time, in the cache; bytes of a block's frequencies then. */
-#define KEPT_SHARE 64
-#define STREAMED_BLOCK ((size_t)48 << 20)
+/* Shares of the memory limit above which a layer's transformed weights are kept only half made, or not at all: the rest
+ * is done anew for each block, for a few frequencies of a panel at a time, in the cache. Bytes of a block's frequencies
+ * where all of it is. */
+#define WHOLE_SHARE 64
+#define HALF_SHARE 16
+#define PLAIN_BLOCK ((size_t)48 << 20)
 /* Bytes of a block's frequencies where each thread has blocks of its own: most of the second cache, as its weights are
  * read from further away once for each block. */
 #define OWN_BLOCK ((size_t)3 << 19)
 
-/* Bytes of a row of frequencies' inputs up to which they are read again for each panel, not the weights for each row. */
+/* Bytes of a row of frequencies' inputs up to which these stay in the second cache: then all of a row are made together,
+ * and of plain weights all rows of a panel. */
 #define NEAR_BLOCK ((size_t)1 << 20)
 
 /*
@@ -30,7 +34,7 @@ enum { LINE = 16 };
 #define LEAST_CHANNELS 16
 #define LEAST_GAIN 1.2
 /* Of weights too large to be kept in more than one form: another batch may want them in oneDNN's, which costs memory. */
-#define LEAST_STREAMED_GAIN 0.75
+#define LEAST_MADE_GAIN 0.75
 #define TRANSFORM_COST 12
 #define CACHED_COST 4
 #define READ_COST 16
@@ -41,15 +45,17 @@ struct cso_winograd_product {
     const cso_winograd *set;
     cso_winograd_shape shape;
     cso_parameter *parameter;
+    const float *scale;  /* NULL, or factors of the weight's output channels */
     const float *weight; /* NULL: not asked for yet, or made in each run */
     size_t weight_size;  /* bytes of workspace for the latter */
     int threads;
     int64_t across, per_image, tiles; /* tiles in a row, in an image, in the batch */
     int64_t blocks, panels;           /* of tiles, and of outputs */
     bool shared;                      /* threads divide each step of a block among them; else the blocks */
-    bool streamed;                    /* shared, and the weights are plain */
-    bool rows_outside;                /* streamed: a row of frequencies of all panels, not a panel's rows, follow */
-    bool turns;                       /* streamed: the plain weights are the other direction's */
+    cso_winograd_form form;           /* of the weights; not whole: shared */
+    bool panels_outside;              /* not whole: a panel's rows of frequencies, not a row of all panels, follow */
+    int64_t columns;                  /* not whole: so many frequencies are made together, two or a row */
+    bool turns;                       /* the plain weights are the other direction's */
     size_t v_stride, v_pitch, m_stride, m_pitch; /* floats from tile to tile and from frequency to frequency */
 };
 
@@ -102,9 +108,14 @@ static size_t weight_bytes(const cso_winograd *set, const cso_winograd_shape *sh
     return (size_t)(set->frequencies * shape->out * shape->in) * sizeof(float);
 }
 
-static bool streamed(const carso_context *context, const cso_winograd *set, const cso_winograd_shape *shape)
+/* constant: else weights are made for one run, and half of it is not worth being written. */
+static cso_winograd_form form_of(const carso_context *context, const cso_winograd *set, const cso_winograd_shape *shape,
+                                 bool constant)
 {
-    return weight_bytes(set, shape) > context->memory_limit / KEPT_SHARE;
+    const size_t limit = context->memory_limit, whole = weight_bytes(set, shape);
+    return whole <= limit / WHOLE_SHARE              ? CSO_WINOGRAD_WHOLE
+           : whole <= limit / HALF_SHARE && constant ? CSO_WINOGRAD_HALF
+                                                     : CSO_WINOGRAD_PLAIN;
 }
 
 bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
@@ -125,8 +136,8 @@ bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geo
         products * ((weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST) + (weight->constant ? 0 : MAKE_COST));
     const double direct = 9.0 * (double)(s.batch * s.out_height * s.out_width) * (double)s.out * (double)s.in;
     const double filtered = (double)frequencies * ((double)(s.batch * tiles) * each_tile + once);
-    const bool streams = streamed(device->context, device->winograd, &s);
-    return direct > (streams ? LEAST_STREAMED_GAIN : LEAST_GAIN) * filtered;
+    const bool whole = form_of(device->context, device->winograd, &s, weight->constant) == CSO_WINOGRAD_WHOLE;
+    return direct > (whole ? LEAST_GAIN : LEAST_MADE_GAIN) * filtered;
 }
 
 /* An odd number of cache lines modulo 64, so that one tile's frequencies fall into different sets of the caches. */
@@ -144,10 +155,10 @@ static void divide(const carso_context *context, cso_winograd_product *p)
     const cso_winograd_shape *const s = &p->shape;
     const size_t in = ((size_t)s->in + LINE - 1) / LINE * LINE, panel = (size_t)p->set->panel;
     const size_t tile = (size_t)p->set->frequencies * sizeof(float) * (in + (size_t)p->panels * panel);
-    p->streamed = streamed(context, p->set, s);
-    p->shared = p->streamed || weight_bytes(p->set, s) > SHARED_WEIGHTS;
+    p->form = form_of(context, p->set, s, p->parameter->constant);
+    p->shared = p->form != CSO_WINOGRAD_WHOLE || weight_bytes(p->set, s) > SHARED_WEIGHTS;
     const size_t share = context->memory_limit / BLOCK_SHARE;
-    const size_t bytes = p->streamed ? STREAMED_BLOCK : p->shared ? SHARED_BLOCK * tile : OWN_BLOCK;
+    const size_t bytes = p->form == CSO_WINOGRAD_PLAIN ? PLAIN_BLOCK : p->shared ? SHARED_BLOCK * tile : OWN_BLOCK;
     int64_t most = (int64_t)((share < bytes ? share : bytes) / tile);
     most = most > p->set->rows ? most - most % (p->shared ? 1 : p->set->rows) : p->set->rows;
     const int64_t users = p->shared ? 1 : p->threads;
@@ -159,8 +170,10 @@ static void divide(const carso_context *context, cso_winograd_product *p)
     p->v_pitch = pitch_of(block * p->v_stride);
     p->m_stride = (size_t)p->panels * panel;
     p->m_pitch = pitch_of(block * p->m_stride);
-    p->rows_outside = (size_t)p->set->side * block * p->v_stride * sizeof(float) > NEAR_BLOCK;
-    p->turns = p->streamed && s->turned && p->parameter->constant;
+    const bool far = (size_t)p->set->side * block * p->v_stride * sizeof(float) > NEAR_BLOCK;
+    p->panels_outside = p->form == CSO_WINOGRAD_PLAIN && !far;
+    p->columns = p->form == CSO_WINOGRAD_HALF && far ? 2 : p->set->side;
+    p->turns = p->form == CSO_WINOGRAD_PLAIN && s->turned && p->parameter->constant;
 }
 
 carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
@@ -176,7 +189,8 @@ carso_status cso_winograd_product_create(cso_device *device, const cso_geometry 
         return cso_fail_memory(device->context, "kernels");
     }
     made->set = device->winograd;
-    made->parameter = weight;
+    made->parameter = weight->base ? weight->base : weight;
+    made->scale = weight->base ? weight->scale : NULL;
     made->shape = shape;
     made->threads = device->threads;
     made->across = (shape.out_width + made->set->step - 1) / made->set->step;
@@ -185,7 +199,7 @@ carso_status cso_winograd_product_create(cso_device *device, const cso_geometry 
     made->panels = (shape.out + made->set->panel - 1) / made->set->panel;
     divide(device->context, made);
     made->weight_size =
-        weight->constant ? 0 : cso_round_up(cso_winograd_weight_size(device, &shape, !made->streamed));
+        weight->constant ? 0 : cso_round_up(cso_winograd_weight_size(device, &shape, made->form));
     *out = made;
     return CARSO_OK;
 }
@@ -195,7 +209,7 @@ carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product
     if (!product->parameter->constant) {
         return CARSO_OK;
     }
-    return cso_winograd_weight(device, product->parameter, &product->shape, !product->streamed, &product->weight);
+    return cso_winograd_weight(device, product->parameter, &product->shape, product->form, &product->weight);
 }
 
 void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product)
@@ -211,9 +225,14 @@ static size_t block_floats(const cso_winograd_product *p)
     return (size_t)p->set->frequencies * (p->v_pitch + p->m_pitch);
 }
 
-/* Floats of a frequency's weights for a panel; of a panel's plain weights; and of a row of frequencies, with what
- * multiply fetches behind it, which else would be taken from another thread's cache, and a panel turned round. */
-static size_t weight_pitch(const cso_winograd_product *p) { return pitch_of((size_t)(p->shape.in * p->set->panel)); }
+/* Room of a thread where weights are not whole: those of a panel that are made together, what they are made from where
+ * that is made too, and a panel of plain weights turned round. */
+static size_t made_pitch(const cso_winograd_product *p) { return pitch_of((size_t)(p->shape.in * p->set->panel)); }
+
+static size_t half_floats(const cso_winograd_product *p)
+{
+    return p->form == CSO_WINOGRAD_PLAIN ? (size_t)(HALVED * CSO_WINOGRAD_KERNEL * p->set->panel) : 0;
+}
 
 static size_t turned_floats(const cso_winograd_product *p)
 {
@@ -221,15 +240,17 @@ static size_t turned_floats(const cso_winograd_product *p)
     return p->turns ? (size_t)(squares * width * CSO_WINOGRAD_AREA * width) : 0;
 }
 
-static size_t row_floats(const cso_winograd_product *p)
+static size_t room_floats(const cso_winograd_product *p)
 {
-    return p->streamed ? (size_t)(p->set->side + 3) * weight_pitch(p) + turned_floats(p) : 0;
+    return p->form == CSO_WINOGRAD_WHOLE
+               ? 0
+               : (size_t)p->columns * made_pitch(p) + pitch_of(half_floats(p) + turned_floats(p));
 }
 
 size_t cso_winograd_product_workspace(const cso_winograd_product *product)
 {
     const size_t threads = (size_t)product->threads;
-    const size_t blocks = product->shared ? block_floats(product) + threads * row_floats(product)
+    const size_t blocks = product->shared ? block_floats(product) + threads * room_floats(product)
                                           : threads * block_floats(product);
     return product->weight_size + cso_round_up((product->v_stride + blocks) * sizeof(float));
 }
@@ -251,7 +272,7 @@ static void transform_in(const cso_winograd_product *p, const float *source, con
             pixel[i * side + j] = inside ? image + (y * s->in_width + x) * s->in : zero;
         }
     }
-    p->set->transform_input(pixel, s->in, v, p->v_pitch);
+    p->set->transform_input(pixel, s->turned ? p->scale : NULL, s->in, v, p->v_pitch);
 }
 
 /* The activation follows while the outputs are in the cache. */
@@ -267,7 +288,7 @@ static void transform_out(const cso_device *device, const cso_winograd_product *
     const int64_t row = s->out_width * s->out, offset = (image * s->out_height + y) * row + x * s->out;
     const int64_t next = x + step < s->out_width ? step * s->out : step * row - x * s->out;
     float *const to = a->out + offset;
-    p->set->transform_output(m, p->m_pitch, s->out, height, width, with->bias,
+    p->set->transform_output(m, p->m_pitch, s->out, height, width, s->turned ? NULL : p->scale, with->bias,
                              with->residual ? with->residual + offset : NULL, to, (size_t)row, (size_t)next);
     for (int64_t i = 0; i < height && with->activation != CSO_NO_ACTIVATION; i++) {
         device->loops->activate((size_t)(width * s->out), with->activation, with->slope, to + i * row, to + i * row);
@@ -278,6 +299,17 @@ static void transform_out(const cso_device *device, const cso_winograd_product *
 static const float *weight_of(const cso_winograd_product *p, int64_t frequency, int64_t panel)
 {
     return p->weight + (frequency * p->panels + panel) * p->shape.in * p->set->panel;
+}
+
+/* Of panels of a frequency, first first. What lies two panels ahead is fetched. */
+static void multiply_whole(const cso_winograd_product *p, int64_t count, int64_t frequency, int64_t first, int64_t panels,
+                           const float *v, float *m)
+{
+    const int64_t width = p->set->panel;
+    const float *const rows = v + (size_t)frequency * p->v_pitch, *const weight = weight_of(p, frequency, first);
+    p->set->multiply(count, p->shape.in, panels, rows, p->v_stride, rows + p->v_pitch, weight,
+                     weight + 2 * p->shape.in * width, width, m + (size_t)frequency * p->m_pitch + first * width,
+                     p->m_stride);
 }
 
 static void run_own_blocks(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
@@ -293,9 +325,7 @@ static void run_own_blocks(const cso_device *device, const cso_winograd_product 
             transform_in(p, source, zero, tile, v + (size_t)(tile - first) * p->v_stride);
         }
         for (int64_t f = 0; f < p->set->frequencies; f++) {
-            const float *const rows = v + (size_t)f * p->v_pitch;
-            p->set->multiply(last - first, p->shape.in, p->panels, rows, p->v_stride, rows + p->v_pitch,
-                             weight_of(p, f, 0), m + (size_t)f * p->m_pitch, p->m_stride);
+            multiply_whole(p, last - first, f, 0, p->panels, v, m);
         }
         for (int64_t tile = first; tile < last; tile++) {
             transform_out(device, p, a, tile, m + (size_t)(tile - first) * p->m_stride);
@@ -318,25 +348,43 @@ static const float *plain_of(const cso_winograd_product *p, int64_t panel, float
     return turned;
 }
 
-/* Rows of frequencies of panels, numbers from .. to - 1 of them: u is room for one, and for a turned panel. */
-static void multiply_rows(const cso_winograd_product *p, int64_t count, int64_t from, int64_t to, const float *v,
-                          float *m, float *u)
+/* How often weights are made for a panel and a few frequencies. */
+static int64_t made_units(const cso_winograd_product *p) { return p->set->frequencies / p->columns * p->panels; }
+
+/* Numbers from .. to - 1 of these, and their products. What the next half made weights are is fetched meanwhile. */
+static void multiply_made(const cso_winograd_product *p, int64_t count, int64_t from, int64_t to, const float *v,
+                          float *m, float *room)
 {
-    const int64_t side = p->set->side;
-    const size_t pitch = weight_pitch(p);
-    float *const turned = u + row_floats(p) - turned_floats(p);
+    const int64_t side = p->set->side, in = p->shape.in, width = p->set->panel, panels = p->panels;
+    const int64_t parts = side / p->columns, panel_floats = CSO_WINOGRAD_KERNEL * in * width;
+    const int64_t share = CSO_WINOGRAD_KERNEL * width / p->columns;
+    float *const made = room + pitch_of(half_floats(p) + turned_floats(p));
     const float *plain = NULL;
     for (int64_t unit = from; unit < to; unit++) {
-        const int64_t panel = p->rows_outside ? unit % p->panels : unit / side;
-        const int64_t row = p->rows_outside ? unit / p->panels : unit % side;
-        if (p->rows_outside || row == 0 || !plain) {
-            plain = plain_of(p, panel, turned);
+        const int64_t panel = p->panels_outside ? unit / side : unit % panels;
+        const int64_t row = p->panels_outside ? unit % side : unit / panels / parts;
+        const int64_t first = p->panels_outside ? 0 : unit / panels % parts * p->columns;
+        const float *half = room, *ahead = room;
+        if (p->form == CSO_WINOGRAD_HALF) {
+            half = p->weight + (row * panels + panel) * panel_floats;
+            ahead = half + panel_floats;
+        } else if (!p->panels_outside || row == 0 || !plain) {
+            plain = plain_of(p, panel, room + half_floats(p));
         }
-        p->set->transform_weights(plain, p->shape.in, row, u, pitch);
-        for (int64_t f = row * side; f < (row + 1) * side; f++) {
-            const float *const rows = v + (size_t)f * p->v_pitch;
-            p->set->multiply(count, p->shape.in, 1, rows, p->v_stride, rows + p->v_pitch, u + (size_t)(f % side) * pitch,
-                             m + (size_t)f * p->m_pitch + panel * p->set->panel, p->m_stride);
+        if (p->form == CSO_WINOGRAD_PLAIN) {
+            for (int64_t c = 0; c < in; c += HALVED) {
+                const int64_t some = in - c < HALVED ? in - c : HALVED;
+                p->set->halve_weights(plain + c * CSO_WINOGRAD_AREA * width, some, row, room);
+                p->set->finish_weights(room, some, 0, side, made + c * width, made_pitch(p));
+            }
+        } else {
+            p->set->finish_weights(half, in, first, p->columns, made, made_pitch(p));
+        }
+        for (int64_t j = 0; j < p->columns; j++) {
+            const size_t f = (size_t)(row * side + first + j);
+            const float *const rows = v + f * p->v_pitch;
+            p->set->multiply(count, in, 1, rows, p->v_stride, rows + p->v_pitch, made + (size_t)j * made_pitch(p),
+                             ahead + j * share * in, share, m + f * p->m_pitch + panel * width, p->m_stride);
         }
     }
 }
@@ -359,18 +407,16 @@ static void run_shared_block(const cso_device *device, const cso_winograd_produc
 #pragma omp parallel for schedule(static) num_threads(p->threads)
     for (int part = 0; part < p->threads; part++) {
         int64_t from, to;
-        if (p->streamed) {
-            cso_share(p->set->side * p->panels, p->threads, part, &from, &to);
-            multiply_rows(p, count, from, to, v, m, u + (size_t)part * row_floats(p));
+        if (p->form != CSO_WINOGRAD_WHOLE) {
+            cso_share(made_units(p), p->threads, part, &from, &to);
+            multiply_made(p, count, from, to, v, m, u + (size_t)part * room_floats(p));
             continue;
         }
         cso_share(p->set->frequencies * p->panels, p->threads, part, &from, &to);
         while (from < to) {
             const int64_t f = from / p->panels, panel = from % p->panels;
             const int64_t panels = p->panels - panel < to - from ? p->panels - panel : to - from;
-            const float *const rows = v + (size_t)f * p->v_pitch;
-            p->set->multiply(count, p->shape.in, panels, rows, p->v_stride, rows + p->v_pitch,
-                             weight_of(p, f, panel), m + (size_t)f * p->m_pitch + panel * p->set->panel, p->m_stride);
+            multiply_whole(p, count, f, panel, panels, v, m);
             from += panels;
         }
     }
@@ -393,7 +439,7 @@ carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_pro
     float *const made = arguments->workspace, *const zero = made + p->weight_size / sizeof *made;
     float *const blocks = zero + p->v_stride;
     if (!now.parameter->constant) {
-        cso_winograd_weight_make(device, now.parameter, &now.shape, !now.streamed, made);
+        cso_winograd_weight_make(device, now.parameter, &now.shape, now.form, made);
         now.weight = made;
     }
     memset(zero, 0, p->v_stride * sizeof *zero);

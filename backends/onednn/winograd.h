@@ -19,22 +19,27 @@ typedef struct cso_winograd {
     int64_t frequencies; /* side * side */
     int64_t panel; /* outputs that one product holds in registers; weights are stored so many together */
     int64_t rows;  /* and tiles */
-    /* One row of a panel's frequencies: weight [channels][9][panel] to [channels][panel] at u, u + pitch, ... */
-    void (*transform_weights)(const float *weight, int64_t channels, int64_t row, float *u, size_t pitch);
+    /* A panel's weights to frequencies, first in one direction, then in the other: [channels][9][panel] to a row's
+     * [channels][3][panel], and that to [channels][panel] of two columns or all (side of them), pitch floats apart. */
+    void (*halve_weights)(const float *weight, int64_t channels, int64_t row, float *half);
+    void (*finish_weights)(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch);
     /* A square of panel inputs and panel outputs of plain weights, [output][9][input], of which count outputs exist, as
-     * transform_weights wants it for the gradient to the input: [input][9][output], flipped. */
+     * halve_weights wants it for the gradient to the input: [input][9][output], flipped. */
     void (*turn_weights)(const float *plain, int64_t count, float *turned);
-    /* pixel: side * side pointers to the tile's pixels. v[frequency * pitch + channel]. */
-    void (*transform_input)(const float *const *pixel, int64_t channels, float *v, size_t pitch);
+    /* pixel: side * side pointers to the tile's pixels. scale: factors of channels, or NULL. v[frequency * pitch +
+     * channel]. */
+    void (*transform_input)(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch);
     /* m[row * m_stride + output] = sum over channels of v[row * v_stride + channel] * u[channel][output], for panels
-     * panels of outputs. next: the rows that will be multiplied after these. */
+     * panels of outputs. next: the rows that will be multiplied after these. ahead: what is fetched for later during the
+     * first panel, channels * ahead_width floats; a panel of weights further with each. */
     void (*multiply)(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *next,
-                     const float *u, float *m, size_t m_stride);
-    /* Stores the tile's first height x width outputs, with bias (channels of them, or NULL) and residual (laid out as
-     * y, or NULL) added, at y, row_stride floats from row to row and pixel after pixel. The tile at y + next is fetched
+                     const float *u, const float *ahead, int64_t ahead_width, float *m, size_t m_stride);
+    /* Stores the tile's first height x width outputs, times scale (a factor for each channel, or NULL), with bias
+     * (likewise) and residual (laid out as y, or NULL) added, at y, row_stride floats from row to row and pixel after pixel. The tile at y + next is fetched
      * meanwhile. */
     void (*transform_output)(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                             const float *bias, const float *residual, float *y, size_t row_stride, size_t next);
+                             const float *scale, const float *bias, const float *residual, float *y,
+                             size_t row_stride, size_t next);
 } cso_winograd;
 
 #if defined(__x86_64__)
@@ -54,16 +59,21 @@ typedef struct cso_winograd_shape {
 /* False: not such a convolution. */
 bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cso_winograd_shape *out);
 
-/* The weights of a constant parameter, made once and kept with it: the frequencies, [frequency][output / panel][in]
- * [output % panel], or, a quarter of that, what the set's transform_weights takes, [output / panel][in][9][output %
- * panel]. Both give the same bits. The latter are the same for both directions where the parameter is constant: those of
+/* Forms of weights, which all give the same bits. Sizes are as 4 to 2 to 1, with F(2x2) as 16 to 12 to 9. */
+typedef enum cso_winograd_form {
+    CSO_WINOGRAD_WHOLE, /* the frequencies, [frequency][output / panel][in][output % panel] */
+    CSO_WINOGRAD_HALF,  /* what finish_weights takes, [row][output / panel][in][3][output % panel] */
+    CSO_WINOGRAD_PLAIN  /* what halve_weights takes, [output / panel][in][9][output % panel] */
+} cso_winograd_form;
+
+/* The weights of a constant parameter, made once and kept with it. Plain ones are the same for both directions: those of
  * the shape that is not turned. */
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
-                                 bool transformed, const float **out);
+                                 cso_winograd_form form, const float **out);
 
 /* The same of a parameter that is not constant, as it is now: bytes, and the making of them. */
-size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, bool transformed);
+size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, cso_winograd_form form);
 void cso_winograd_weight_make(const cso_device *device, const cso_parameter *weight, const cso_winograd_shape *shape,
-                              bool transformed, float *out);
+                              cso_winograd_form form, float *out);
 
 #endif

@@ -5,28 +5,35 @@
  */
 enum { SIDE2 = 4, OUTPUTS2 = 2 };
 
-STEP void transform_weights2(const float *weight, int64_t channels, int64_t row, float *u, size_t pitch)
+/* First, middle and last of three weights, of which row takes one or both sums of them, halved. */
+VALUE VECTOR weight_sum2(const float *first, size_t step, int64_t row)
 {
-    const VECTOR half = ALL(0.5f), sign = ALL(row == 2 ? -1.0f : 1.0f);
-    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, u += PANEL) {
-        for (int part = 0; part < PANEL; part += WIDTH) {
-            VECTOR h[3];
-            UNROLLED for (int j = 0; j < 3; j++)
-            {
-                const float *const from = weight + j * PANEL + part;
-                if (row == 0) {
-                    h[j] = LOAD(from);
-                } else if (row == SIDE2 - 1) {
-                    h[j] = LOAD(from + 6 * PANEL);
-                } else {
-                    h[j] = half * PLUS_PRODUCT(sign, LOAD(from + 3 * PANEL), LOAD(from) + LOAD(from + 6 * PANEL));
-                }
+    if (row == 0) {
+        return LOAD(first);
+    }
+    if (row == SIDE2 - 1) {
+        return LOAD(first + 2 * step);
+    }
+    const VECTOR even = LOAD(first) + LOAD(first + 2 * step), odd = LOAD(first + step);
+    return ALL(0.5f) * (row == 1 ? even + odd : even - odd);
+}
+
+STEP void halve_weights2(const float *weight, int64_t channels, int64_t row, float *half)
+{
+    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, half += 3 * PANEL) {
+        for (int i = 0; i < 3 * PANEL; i += WIDTH) {
+            STORE(half + i, weight_sum2(weight + i, 3 * PANEL, row));
+        }
+    }
+}
+
+STEP void finish_weights2(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch)
+{
+    for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
+        for (int i = 0; i < PANEL; i += WIDTH) {
+            for (int64_t j = 0; j < columns; j++) {
+                STORE(u + (size_t)j * pitch + i, weight_sum2(half + i, PANEL, first + j));
             }
-            const VECTOR even = h[0] + h[2];
-            STORE(u + part, h[0]);
-            STORE(u + pitch + part, half * (even + h[1]));
-            STORE(u + 2 * pitch + part, half * (even - h[1]));
-            STORE(u + 3 * pitch + part, h[2]);
         }
     }
 }
@@ -45,8 +52,9 @@ VALUE void output_transform2(const VECTOR m[SIDE2], VECTOR out[OUTPUTS2])
     out[1] = m[1] - m[2] - m[3];
 }
 
-VALUE void input_vector2(const float *const *pixel, int64_t c, int64_t count, float *v, size_t pitch)
+VALUE void input_vector2(const float *const *pixel, const float *scale, int64_t c, int64_t count, float *v, size_t pitch)
 {
+    const VECTOR factor = scale ? load_some(scale + c, count) : ALL(1.0f);
     VECTOR half[SIDE2][SIDE2];
     UNROLLED for (int j = 0; j < SIDE2; j++)
     {
@@ -55,6 +63,9 @@ VALUE void input_vector2(const float *const *pixel, int64_t c, int64_t count, fl
         {
             const float *const from = pixel[i * SIDE2 + j] + c;
             column[i] = load_some(from, count);
+            if (scale) {
+                column[i] = factor * column[i];
+            }
         }
         input_transform2(column, out);
         UNROLLED for (int i = 0; i < SIDE2; i++) { half[i][j] = out[i]; }
@@ -67,21 +78,18 @@ VALUE void input_vector2(const float *const *pixel, int64_t c, int64_t count, fl
     }
 }
 
-STEP void transform_input2(const float *const *pixel, int64_t channels, float *v, size_t pitch)
+STEP void transform_input2(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch)
 {
-    int64_t c = 0;
-    for (; c + WIDTH <= channels; c += WIDTH) {
-        input_vector2(pixel, c, WIDTH, v, pitch);
-    }
-    if (c < channels) {
-        input_vector2(pixel, c, channels - c, v, pitch);
+    for (int64_t c = 0; c < channels; c += WIDTH) {
+        input_vector2(pixel, scale, c, channels - c < WIDTH ? channels - c : WIDTH, v, pitch);
     }
 }
 
-VALUE void output_vector2(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width, const float *bias,
-                          const float *residual, float *y, size_t row_stride, size_t pixel_stride,
-                          size_t next)
+VALUE void output_vector2(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width,
+                          const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,
+                          size_t pixel_stride, size_t next)
 {
+    const VECTOR factor = scale ? load_some(scale, count) : ALL(1.0f);
     const VECTOR start = bias ? load_some(bias, count) : ALL(0.0f);
     VECTOR half[OUTPUTS2][SIDE2];
     UNROLLED for (int j = 0; j < SIDE2; j++)
@@ -100,7 +108,7 @@ VALUE void output_vector2(const float *m, size_t pitch, int64_t count, int64_t h
             const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
             if (i < height && j < width) {
                 PREFETCH_WRITE(y + offset + next);
-                VECTOR value = out[j] + start;
+                VECTOR value = PLUS_PRODUCT(factor, out[j], start);
                 if (residual) {
                     PREFETCH(residual + offset + next);
                     value = value + load_some(residual + offset, count);
@@ -116,12 +124,13 @@ VALUE void output_vector2(const float *m, size_t pitch, int64_t count, int64_t h
 }
 
 STEP void transform_output2(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                            const float *bias, const float *residual, float *y, size_t row_stride, size_t next)
+                            const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,
+                            size_t next)
 {
     for (int64_t c = 0; c < channels; c += WIDTH) {
-        const float *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
+        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
         const int64_t count = c + WIDTH <= channels ? WIDTH : channels - c;
-        output_vector2(m + c, pitch, count, height, width, b, r, y + c, row_stride, (size_t)channels, next);
+        output_vector2(m + c, pitch, count, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
     }
 }
 
@@ -132,7 +141,8 @@ const cso_winograd WINOGRAD2 = {
     .frequencies = SIDE2 * SIDE2,
     .panel = PANEL,
     .rows = MOST_ROWS,
-    .transform_weights = transform_weights2,
+    .halve_weights = halve_weights2,
+    .finish_weights = finish_weights2,
     .turn_weights = turn_weights,
     .transform_input = transform_input2,
     .multiply = multiply,

@@ -62,28 +62,40 @@ static const float weight_rows[SIDE][3] = {
     {0, 0, 1},
 };
 
-STEP void transform_weights(const float *weight, int64_t channels, int64_t row, float *u, size_t pitch)
+STEP void halve_weights(const float *weight, int64_t channels, int64_t row, float *half)
 {
     const float *const g = weight_rows[row];
     const VECTOR g0 = ALL(g[0]), g1 = ALL(g[1]), g2 = ALL(g[2]);
-    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, u += PANEL) {
-        for (int part = 0; part < PANEL; part += WIDTH) {
-            VECTOR h[3];
-            UNROLLED for (int j = 0; j < 3; j++)
-            {
-                const float *const from = weight + j * PANEL + part;
-                h[j] = PLUS_PRODUCT(g2, LOAD(from + 6 * PANEL),
-                                    PLUS_PRODUCT(g1, LOAD(from + 3 * PANEL), g0 * LOAD(from)));
-            }
-            const VECTOR even_a = PLUS_PRODUCT(ALL(weight_rows[1][2]), h[2], ALL(weight_rows[1][0]) * h[0]);
-            const VECTOR even_b = PLUS_PRODUCT(ALL(weight_rows[3][2]), h[2], ALL(weight_rows[3][0]) * h[0]);
-            STORE(u + part, ALL(weight_rows[0][0]) * h[0]);
-            STORE(u + pitch + part, PLUS_PRODUCT(ALL(weight_rows[1][1]), h[1], even_a));
-            STORE(u + 2 * pitch + part, MINUS_PRODUCT(ALL(weight_rows[1][1]), h[1], even_a));
-            STORE(u + 3 * pitch + part, PLUS_PRODUCT(ALL(weight_rows[3][1]), h[1], even_b));
-            STORE(u + 4 * pitch + part, MINUS_PRODUCT(ALL(weight_rows[3][1]), h[1], even_b));
-            STORE(u + 5 * pitch + part, h[2]);
+    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, half += 3 * PANEL) {
+        for (int i = 0; i < 3 * PANEL; i += WIDTH) {
+            STORE(half + i, PLUS_PRODUCT(g2, LOAD(weight + 6 * PANEL + i),
+                                         PLUS_PRODUCT(g1, LOAD(weight + 3 * PANEL + i), g0 * LOAD(weight + i))));
         }
+    }
+}
+
+/* columns is constant: what is made from a vector is made while it is in a register. */
+VALUE void finish_columns(const float *half, int64_t channels, int64_t first, int columns, float *u, size_t pitch)
+{
+    for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
+        for (int i = 0; i < PANEL; i += WIDTH) {
+            const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + PANEL + i), h2 = LOAD(half + 2 * PANEL + i);
+            UNROLLED for (int j = 0; j < columns; j++)
+            {
+                const float *const g = weight_rows[first + j];
+                STORE(u + (size_t)j * pitch + i,
+                      PLUS_PRODUCT(ALL(g[1]), h1, PLUS_PRODUCT(ALL(g[2]), h2, ALL(g[0]) * h0)));
+            }
+        }
+    }
+}
+
+STEP void finish_weights(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch)
+{
+    if (columns == SIDE) {
+        finish_columns(half, channels, 0, SIDE, u, pitch);
+    } else {
+        finish_columns(half, channels, first, 2, u, pitch);
     }
 }
 
@@ -112,8 +124,10 @@ VALUE VECTOR load_some(const float *from, int64_t count)
 }
 
 /* next: from a pixel to that of the next tile, whose last four rows and columns nobody has read yet. */
-VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, size_t next, float *v, size_t pitch)
+VALUE void input_vector(const float *const *pixel, const float *scale, int64_t c, int64_t count, size_t next, float *v,
+                        size_t pitch)
 {
+    const VECTOR factor = scale ? load_some(scale + c, count) : ALL(1.0f);
     VECTOR half[SIDE][SIDE];
     UNROLLED for (int j = 0; j < SIDE; j++)
     {
@@ -125,6 +139,9 @@ VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, siz
                 PREFETCH(from + next);
             }
             column[i] = load_some(from, count);
+            if (scale) {
+                column[i] = factor * column[i];
+            }
         }
         input_transform(column, out);
         UNROLLED for (int i = 0; i < SIDE; i++) { half[i][j] = out[i]; }
@@ -137,21 +154,24 @@ VALUE void input_vector(const float *const *pixel, int64_t c, int64_t count, siz
     }
 }
 
-STEP void transform_input(const float *const *pixel, int64_t channels, float *v, size_t pitch)
+STEP void transform_input(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch)
 {
     const size_t next = (size_t)(OUTPUTS * channels);
     int64_t c = 0;
-    for (; c + WIDTH <= channels; c += WIDTH) {
-        input_vector(pixel, c, WIDTH, next, v, pitch);
+    if (!scale) {
+        for (; c + WIDTH <= channels; c += WIDTH) {
+            input_vector(pixel, NULL, c, WIDTH, next, v, pitch);
+        }
     }
-    if (c < channels) {
-        input_vector(pixel, c, channels - c, next, v, pitch);
+    for (; c < channels; c += WIDTH) {
+        input_vector(pixel, scale, c, channels - c < WIDTH ? channels - c : WIDTH, next, v, pitch);
     }
 }
 
-VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width, const float *bias,
-                         const float *residual, float *y, size_t row_stride, size_t pixel_stride, size_t next)
+VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width,
+                         const float *scale, const float *bias, const float *residual, float *y, size_t row_stride, size_t pixel_stride, size_t next)
 {
+    const VECTOR factor = scale ? load_some(scale, count) : ALL(1.0f);
     const VECTOR start = bias ? load_some(bias, count) : ALL(0.0f);
     VECTOR half[OUTPUTS][SIDE];
     UNROLLED for (int j = 0; j < SIDE; j++)
@@ -171,7 +191,7 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
                 const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
                 if (j < width) {
                     PREFETCH_WRITE(y + offset + next);
-                    VECTOR value = out[j] + start;
+                    VECTOR value = PLUS_PRODUCT(factor, out[j], start);
                     if (residual) {
                         PREFETCH(residual + offset + next);
                         value = value + load_some(residual + offset, count);
@@ -188,14 +208,15 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
 }
 
 STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                           const float *bias, const float *residual, float *y, size_t row_stride, size_t next)
+                           const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,
+                           size_t next)
 {
     for (int64_t c = 0; c < channels; c += WIDTH) {
-        const float *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
+        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
         if (c + WIDTH <= channels) {
-            output_vector(m + c, pitch, WIDTH, height, width, b, r, y + c, row_stride, (size_t)channels, next);
+            output_vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
         } else {
-            output_vector(m + c, pitch, channels - c, height, width, b, r, y + c, row_stride, (size_t)channels, next);
+            output_vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
         }
     }
 }
@@ -253,20 +274,20 @@ static const kernel kernels[] = {EACH_KERNEL(ENTRY)};
 enum { MOST_ROWS = sizeof kernels / sizeof kernels[0] };
 
 /*
- * Weights come from memory once for all rows, so that their fetching is spread over the calls that use a panel: from
- * memory two panels ahead, into the first cache one ahead. During the last panel the first cache gets the next rows.
+ * Weights come from memory once for all rows, so that their fetching is spread over the calls that use a panel: what
+ * lies ahead into the second cache, the next panel into the first. During the last panel the first gets the next rows.
  */
 STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *next,
-                   const float *u, float *m, size_t m_stride)
+                   const float *u, const float *ahead, int64_t ahead_width, float *m, size_t m_stride)
 {
     const int parts = (int)((rows + MOST_ROWS - 1) / MOST_ROWS);
-    const int64_t weights = channels * PANEL, step = (PANEL + parts - 1) / parts;
-    for (int64_t panel = 0; panel < panels; panel++, u += weights, m += PANEL) {
+    const int64_t weights = channels * PANEL, step = (ahead_width + parts - 1) / parts;
+    for (int64_t panel = 0; panel < panels; panel++, u += weights, ahead += weights, m += PANEL) {
         for (int part = 0; part < parts; part++) {
             int64_t first, last;
             cso_share(rows, parts, part, &first, &last);
-            const float *const far = u + 2 * weights + part * channels * step;
-            const float *near = far - weights;
+            const float *const far = ahead + part * channels * step;
+            const float *near = u + weights + part * channels * step;
             int64_t near_step = step;
             if (step > LINE) {
                 near = far + LINE;
@@ -288,7 +309,8 @@ const cso_winograd WINOGRAD = {
     .frequencies = SIDE * SIDE,
     .panel = PANEL,
     .rows = MOST_ROWS,
-    .transform_weights = transform_weights,
+    .halve_weights = halve_weights,
+    .finish_weights = finish_weights,
     .turn_weights = turn_weights,
     .transform_input = transform_input,
     .multiply = multiply,

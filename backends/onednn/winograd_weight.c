@@ -8,7 +8,7 @@ typedef struct making {
     const cso_device *device;
     const cso_winograd_shape *shape;
     int64_t panels;
-    bool transformed;
+    cso_winograd_form form;
 } making;
 
 /* Inputs first .. last - 1 of a panel's weights, [in][9][panel]; outputs beyond the last are 0. */
@@ -36,17 +36,21 @@ enum { GATHERED = 8, WIDEST_PANEL = 32 };
 static void transform(const making *it, const float *weight, int64_t panel, float *out)
 {
     const cso_winograd *const set = it->device->winograd;
-    const int64_t in = it->shape->in;
-    float plain[GATHERED * CSO_WINOGRAD_AREA * WIDEST_PANEL], row[CSO_WINOGRAD_MOST_SIDE * GATHERED * WIDEST_PANEL];
+    const int64_t in = it->shape->in, width = set->panel;
+    float plain[GATHERED * CSO_WINOGRAD_AREA * WIDEST_PANEL], half[GATHERED * CSO_WINOGRAD_KERNEL * WIDEST_PANEL];
     for (int64_t first = 0; first < in; first += GATHERED) {
         const int64_t count = in - first < GATHERED ? in - first : GATHERED;
         gather(it, weight, panel, first, first + count, plain);
-        for (int64_t r = 0; r < set->side; r++) {
-            set->transform_weights(plain, count, r, row, (size_t)(count * set->panel));
-            for (int64_t f = 0; f < set->side; f++) {
-                memcpy(out + (((r * set->side + f) * it->panels + panel) * in + first) * set->panel,
-                       row + f * count * set->panel, (size_t)(count * set->panel) * sizeof *out);
+        for (int64_t row = 0; row < set->side; row++) {
+            if (it->form == CSO_WINOGRAD_HALF) {
+                set->halve_weights(plain, count, row,
+                                   out + ((row * it->panels + panel) * in + first) * CSO_WINOGRAD_KERNEL * width);
+                continue;
             }
+            set->halve_weights(plain, count, row, half);
+            set->finish_weights(half, count, 0, set->side,
+                                out + ((row * set->side * it->panels + panel) * in + first) * width,
+                                (size_t)(it->panels * in * width));
         }
     }
 }
@@ -57,52 +61,59 @@ static void make(const void *data, const float *values, void *out)
     const int64_t in = it->shape->in, plain = in * CSO_WINOGRAD_AREA * it->device->winograd->panel;
 #pragma omp parallel for schedule(static) num_threads(it->device->threads)
     for (int64_t panel = 0; panel < it->panels; panel++) {
-        if (it->transformed) {
-            transform(it, values, panel, out);
-        } else {
+        if (it->form == CSO_WINOGRAD_PLAIN) {
             gather(it, values, panel, 0, in, (float *)out + panel * plain);
+        } else {
+            transform(it, values, panel, out);
         }
     }
 }
 
-static making describe(const cso_device *device, const cso_winograd_shape *shape, bool transformed)
+static making describe(const cso_device *device, const cso_winograd_shape *shape, cso_winograd_form form)
 {
     const int64_t panel = device->winograd->panel;
-    return (making){
-        .device = device, .shape = shape, .panels = (shape->out + panel - 1) / panel, .transformed = transformed};
+    return (making){.device = device, .shape = shape, .panels = (shape->out + panel - 1) / panel, .form = form};
 }
 
-size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, bool transformed)
+/* Floats of one weight. */
+static int64_t form_size(const cso_winograd *set, cso_winograd_form form)
 {
-    const making it = describe(device, shape, transformed);
-    const int64_t each = transformed ? device->winograd->frequencies : CSO_WINOGRAD_AREA;
-    return (size_t)(each * it.panels * device->winograd->panel * shape->in) * sizeof(float);
+    return form == CSO_WINOGRAD_WHOLE  ? set->frequencies
+           : form == CSO_WINOGRAD_HALF ? set->side * CSO_WINOGRAD_KERNEL
+                                       : CSO_WINOGRAD_AREA;
+}
+
+size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, cso_winograd_form form)
+{
+    const making it = describe(device, shape, form);
+    return (size_t)(form_size(device->winograd, form) * it.panels * device->winograd->panel * shape->in) *
+           sizeof(float);
 }
 
 void cso_winograd_weight_make(const cso_device *device, const cso_parameter *weight, const cso_winograd_shape *shape,
-                              bool transformed, float *out)
+                              cso_winograd_form form, float *out)
 {
-    const making it = describe(device, shape, transformed);
+    const making it = describe(device, shape, form);
     make(&it, weight->data, out);
 }
 
 carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
-                                 bool transformed, const float **out)
+                                 cso_winograd_form form, const float **out)
 {
     const cso_winograd *const set = device->winograd;
     cso_winograd_shape of = *shape;
-    if (!transformed && of.turned) {
+    if (form == CSO_WINOGRAD_PLAIN && of.turned) {
         of.in = shape->out;
         of.out = shape->in;
         of.turned = false;
     }
-    const making it = describe(device, &of, transformed);
-    const int64_t each = transformed ? set->frequencies : CSO_WINOGRAD_AREA;
-    const size_t size = cso_winograd_weight_size(device, &of, transformed);
-    const int form = (int)((each * WIDEST_PANEL + set->panel - 1) * 2) + of.turned;
+    const making it = describe(device, &of, form);
+    const size_t size = cso_winograd_weight_size(device, &of, form);
+    const int number = (int)((form_size(set, form) * WIDEST_PANEL + set->panel - 1) * 2) + of.turned;
     const void *data = NULL;
     const carso_status status = cso_packed_get_made(
-        device, weight, form, transformed ? CSO_MEMORY_TRANSFORMED : CSO_MEMORY_PACKED, size, make, &it, &data);
+        device, weight, number, form == CSO_WINOGRAD_PLAIN ? CSO_MEMORY_PACKED : CSO_MEMORY_TRANSFORMED, size, make,
+        &it, &data);
     *out = data;
     return status;
 }

@@ -23,6 +23,7 @@ typedef struct recipe {
     size_t count;
     int64_t inner, across; /* elements of an output channel that follow each other, output channels (of a group) likewise */
     int64_t period, step;  /* so many elements have across channels; where they begin again, step further */
+    float *scale;          /* factor, rounded; behind it */
     double factor[];       /* [output channels] */
 } recipe;
 
@@ -76,8 +77,13 @@ static carso_status make_weight(const carso_context *context, const cso_op *prod
 
     /* What the backend packs anyway need not be kept too. */
     if (context->backend->defers && product->kind != CSO_OP_LINEAR && weight->mapped && weight->host) {
-        return cso_parameter_create_deferred(context, weight->rank, weight->dimension, fill_deferred, from,
-                                             weight->mapped, out);
+        status = cso_parameter_create_deferred(context, weight->rank, weight->dimension, fill_deferred, from,
+                                               weight->mapped, out);
+        if (status == CARSO_OK && product->kind == CSO_OP_CONVOLUTION) {
+            (*out)->base = weight;
+            (*out)->scale = from->scale;
+        }
+        return status;
     }
     status = cso_parameter_create(context, weight->rank, weight->dimension, NULL, out);
     if (status == CARSO_OK) {
@@ -97,7 +103,7 @@ static carso_status compute(const carso_context *context, const cso_op *product,
     recipe *from;
     float *shift;
 
-    from = cso_allocate(context, 1, sizeof(*from) + (size_t)channels * sizeof(from->factor[0]));
+    from = cso_allocate(context, 1, sizeof(*from) + (size_t)channels * (sizeof(from->factor[0]) + sizeof(float)));
     shift = cso_allocate(context, (size_t)channels, sizeof(*shift));
     if (!from || !shift) {
         cso_release(context, from);
@@ -105,6 +111,7 @@ static carso_status compute(const carso_context *context, const cso_op *product,
         return cso_fail_memory(context, "folded weights");
     }
     describe(product, from);
+    from->scale = (float *)(from->factor + channels);
     for (int64_t c = 0; c < channels; c++) {
         const double gamma = norm->parameter[0] ? (double)norm->parameter[0]->host[c] : 1.0;
         const double beta = norm->parameter[1] ? (double)norm->parameter[1]->host[c] : 0.0;
@@ -112,6 +119,7 @@ static carso_status compute(const carso_context *context, const cso_op *product,
         const double variance = (double)norm->parameter[3]->host[c];
 
         from->factor[c] = gamma / sqrt(variance + (double)norm->attributes.epsilon);
+        from->scale[c] = (float)from->factor[c];
         shift[c] = (float)(((bias ? (double)bias[c] : 0.0) - mean) * from->factor[c] + beta);
     }
     status = make_weight(context, product, from, out_weight);

@@ -87,7 +87,8 @@ static carso_status fold_batch_norm(rewrite *state, int index)
     if (status != CARSO_OK) {
         return status;
     }
-    cso_parameter_release(product->op.parameter[0]);
+    cso_parameter_release(product->folded_from);
+    product->folded_from = product->op.parameter[0];
     if (product->op.parameter[1]) {
         cso_parameter_release(product->op.parameter[1]);
     }

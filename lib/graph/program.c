@@ -66,6 +66,7 @@ void cso_step_clear(const carso_context *context, cso_step *step)
             cso_parameter_release(step->op.parameter[i]);
         }
     }
+    cso_parameter_release(step->folded_from);
     cso_release(context, (void *)step->op.input);
     cso_release(context, step->input);
     memset(step, 0, sizeof(*step));

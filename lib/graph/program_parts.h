@@ -25,6 +25,7 @@ typedef struct cso_step {
     int *input;
     int *output; /* -1: not wanted */
     int saved;   /* tensor, -1: none */
+    cso_parameter *folded_from; /* the weight that op's was folded from, which may use it; a reference, or NULL */
 } cso_step;
 
 typedef struct cso_step_list {

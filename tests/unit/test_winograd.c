@@ -36,6 +36,9 @@ static cso_geometry geometry_of(const example *it)
 /* Few bytes, under which no transformed weights are kept, and blocks are small. */
 enum { LITTLE_MEMORY = 1 << 20 };
 
+/* As many under which weights of so many channels are kept half transformed. */
+static uint64_t half_memory(const example *it, bool precise) { return (uint64_t)(it->in * it->out * (precise ? 16 : 36)) * 64; }
+
 static carso_context *context_of(int threads, uint64_t memory_limit, bool precise)
 {
     carso_context_options options;
@@ -216,7 +219,8 @@ START_TEST(bits_depend_on_the_image_alone)
     float *const first = random_values(it.to_count, 5), *const other = random_values(it.to_count, 6);
     bool have_first = false;
     for (int threads = 1; threads <= 3; threads++) {
-        carso_context *const context = context_of(threads, threads == 2 ? LITTLE_MEMORY : 0, precise);
+        const uint64_t limits[] = {0, LITTLE_MEMORY, half_memory(&examples[_i / 2 % EXAMPLES], precise)};
+        carso_context *const context = context_of(threads, limits[threads - 1], precise);
         for (int set = 0; set < set_count; set++) {
             cso_parameter *const weight = parameter_of(context, &it);
             context->device->winograd = sets[set];
@@ -272,19 +276,19 @@ END_TEST
 
 static size_t taken(const carso_context *context, cso_memory_kind kind) { return atomic_load(&context->memory[kind].now); }
 
-/* Large ones are kept as they are, and small ones transformed, once for all batches. */
+/* Once for all batches: small ones transformed, larger ones half, and those as they are that are large for the limit. */
 START_TEST(weights_are_kept_by_size)
 {
     const example small = {1, 160, 160, 16, 16, {1, 1}, {1, 1}}, large = {1, 352, 352, 16, 16, {1, 1}, {1, 1}};
     for (int i = 0; i < 3; i++) {
-        const bool transformed = i == 0;
+        const bool transformed = i < 2;
         problem it;
         carso_context *const context = context_of(1, i < 2 ? 0 : LITTLE_MEMORY, false);
         problem_create(i == 1 ? &large : &small, CSO_PRODUCT_DESTINATION, &it);
         if (context->device->winograd) {
             cso_parameter *const weight = parameter_of(context, &it);
             float *const out = random_values(it.to_count, 5);
-            const size_t size = (size_t)(it.from[0] * it.to[0]) * (transformed ? 36 : 9) * sizeof(float);
+            const size_t size = (size_t)(it.from[0] * it.to[0]) * (i == 0 ? 36 : i == 1 ? 18 : 9) * sizeof(float);
             for (int repeat = 0; repeat < 2; repeat++) {
                 run(context, &it, weight, out);
                 ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED), transformed ? size : 0);
@@ -303,6 +307,60 @@ START_TEST(weights_are_kept_by_size)
         carso_context_destroy(context);
         problem_clear(&it);
     }
+}
+END_TEST
+
+/* One that is another times factors of its output channels reads what is packed of that. */
+START_TEST(scaled_weights_share_what_is_packed)
+{
+    const bool precise = _i / 2 >= EXAMPLES;
+    const example *const source = &examples[_i / 2 % EXAMPLES];
+    problem it;
+    problem_create(source, _i % 2 == 0 ? CSO_PRODUCT_DESTINATION : CSO_PRODUCT_SOURCE, &it);
+    const size_t inner = (size_t)it.geometry.source[0] * 9;
+    float *const out = random_values(it.to_count, 5), *const first = random_values(it.to_count, 6);
+    float *const scale = random_values((size_t)it.geometry.destination[0], 7);
+    const uint64_t limits[] = {0, LITTLE_MEMORY, half_memory(source, precise)};
+    for (int k = 0; k < 3; k++) {
+        carso_context *const context = context_of(2, limits[k], precise);
+        if (context->device->winograd) {
+            cso_parameter *const base = parameter_of(context, &it), *const scaled = parameter_of(context, &it);
+            double largest = 0, error = 0;
+            run(context, &it, base, out);
+            const size_t before = taken(context, CSO_MEMORY_TRANSFORMED) + taken(context, CSO_MEMORY_PACKED);
+            scaled->base = base;
+            scaled->scale = scale;
+            run(context, &it, scaled, out);
+            ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED) + taken(context, CSO_MEMORY_PACKED), before);
+            problem wanted = it;
+            wanted.weight = random_values((size_t)it.geometry.destination[0] * inner, 2);
+            for (size_t i = 0; i < (size_t)it.geometry.destination[0] * inner; i++) {
+                wanted.weight[i] *= scale[i / inner];
+            }
+            for (int64_t y = 0, position = 0; k == 0 && y < it.to[1]; y++) {
+                for (int64_t x = 0; x < it.to[2]; x++) {
+                    for (int64_t o = 0; o < it.to[0]; o++, position++) {
+                        const double sum = exact(&wanted, 0, y, x, o);
+                        largest = fmax(largest, fabs(sum));
+                        error = fmax(error, fabs((double)out[position] - sum));
+                    }
+                }
+            }
+            ck_assert_double_le(error, (precise ? 1e-5 : 5e-5) * largest);
+            if (k == 0) {
+                memcpy(first, out, it.to_count * sizeof *out);
+            }
+            ck_assert_mem_eq(out, first, it.to_count * sizeof *out);
+            free(wanted.weight);
+            cso_parameter_release(scaled);
+            cso_parameter_release(base);
+        }
+        carso_context_destroy(context);
+    }
+    free(out);
+    free(first);
+    free(scale);
+    problem_clear(&it);
 }
 END_TEST
 
@@ -440,6 +498,7 @@ int main(void)
     tcase_add_loop_test(tests, weights_may_change_between_runs, 0, 4 * EXAMPLES);
     tcase_add_test(tests, nan_stays_in_the_tiles_that_read_it);
     tcase_add_test(tests, weights_are_kept_by_size);
+    tcase_add_loop_test(tests, scaled_weights_share_what_is_packed, 0, 4 * EXAMPLES);
     tcase_add_test(tests, kinds_of_convolution_are_chosen);
     tcase_add_test(tests, it_is_used_where_it_was_measured_to_be_faster);
     suite_add_tcase(suite, tests);
