@@ -123,52 +123,97 @@ void cso_plan_release(cso_plan *plan)
 /* Workspaces of two batch sizes, continued linearly: of the plan at batch 1 and of the one at SECOND. */
 #define SECOND 8
 
-static void workspaces(const cso_program *program, const cso_plan *one, const cso_plan *many, int64_t batch,
-                       size_t *out)
+static int step_count(const cso_program *program) { return program->forward.count + program->backward.count; }
+
+static carso_status measure_workspaces(cso_program *program, size_t *out)
 {
-    const int steps = program->forward.count + program->backward.count;
+    const int steps = step_count(program);
+    cso_plan *one = NULL, *many = NULL;
+    carso_status status = cso_plan_prepare(program, 1, &one);
 
-    for (int i = 0; i < steps; i++) {
-        const size_t least =
-            one->workspace_size[i] > many->workspace_size[i] ? one->workspace_size[i] : many->workspace_size[i];
-        const size_t slope = (least - one->workspace_size[i] + SECOND - 2) / (SECOND - 1);
-
-        out[i] = one->workspace_size[i] + slope * (size_t)(batch - 1);
+    if (status == CARSO_OK) {
+        status = cso_plan_prepare(program, SECOND, &many);
     }
+    for (int i = 0; status == CARSO_OK && i < steps; i++) {
+        const size_t least = one->workspace_size[i];
+        const size_t most = many->workspace_size[i] > least ? many->workspace_size[i] : least;
+
+        out[i] = least;
+        out[steps + i] = (most - least + SECOND - 2) / (SECOND - 1);
+    }
+    cso_plan_destroy(one);
+    cso_plan_destroy(many);
+    return status;
 }
 
-static carso_status search_limit(const cso_program *program, const cso_plan *one, const cso_plan *many, int64_t *out)
+static carso_status know_workspaces(cso_program *program)
+{
+    size_t *made;
+    carso_status status;
+    bool known;
+
+    pthread_mutex_lock(&program->lock);
+    known = program->workspace != NULL;
+    pthread_mutex_unlock(&program->lock);
+    if (known) {
+        return CARSO_OK;
+    }
+    made = cso_allocate(program->context, (size_t)step_count(program), 2 * sizeof(*made));
+    if (!made) {
+        return cso_fail_memory(program->context, "memory plan");
+    }
+    status = measure_workspaces(program, made);
+    pthread_mutex_lock(&program->lock);
+    if (status == CARSO_OK && !program->workspace) {
+        program->workspace = made;
+        made = NULL;
+    }
+    pthread_mutex_unlock(&program->lock);
+    cso_release(program->context, made);
+    return status;
+}
+
+/* Workspaces are known. */
+static carso_status bound_arena(const cso_program *program, int64_t batch, size_t *out)
 {
     const carso_context *const context = program->context;
-    const int steps = program->forward.count + program->backward.count;
-    int64_t low = 1, high = MOST_BATCH + 1;
-    carso_status status = CARSO_OK;
-    size_t *workspace;
+    const int steps = step_count(program);
+    size_t *const workspace = cso_allocate(context, (size_t)steps, sizeof(*workspace));
+    carso_status status;
 
-    workspace = cso_allocate(context, (size_t)steps, sizeof(*workspace));
     if (!workspace) {
         return cso_fail_memory(context, "memory plan");
     }
+    for (int i = 0; i < steps; i++) {
+        workspace[i] = program->workspace[i] + program->workspace[steps + i] * (size_t)(batch - 1);
+    }
+    status = cso_memory_arena(program, batch, workspace, NULL, NULL, out);
+    cso_release(context, workspace);
+    return status;
+}
+
+static carso_status search_limit(const cso_program *program, int64_t *out)
+{
+    int64_t low = 1, high = MOST_BATCH + 1;
+    carso_status status = CARSO_OK;
+
     while (status == CARSO_OK && high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
         size_t size;
 
-        workspaces(program, one, many, middle, workspace);
-        status = cso_memory_arena(program, middle, workspace, NULL, NULL, &size);
-        if (size <= context->memory_limit) {
+        status = bound_arena(program, middle, &size);
+        if (status == CARSO_OK && size <= program->context->memory_limit) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    cso_release(context, workspace);
     *out = low;
     return status;
 }
 
 carso_status cso_program_batch_limit(cso_program *program, int64_t *out)
 {
-    cso_plan *one = NULL, *many = NULL;
     carso_status status;
     int64_t limit;
 
@@ -177,15 +222,10 @@ carso_status cso_program_batch_limit(cso_program *program, int64_t *out)
     limit = program->batch_limit;
     pthread_mutex_unlock(&program->lock);
     if (limit == 0) {
-        status = cso_plan_prepare(program, 1, &one);
+        status = know_workspaces(program);
         if (status == CARSO_OK) {
-            status = cso_plan_prepare(program, SECOND, &many);
+            status = search_limit(program, &limit);
         }
-        if (status == CARSO_OK) {
-            status = search_limit(program, one, many, &limit);
-        }
-        cso_plan_destroy(one);
-        cso_plan_destroy(many);
         if (status != CARSO_OK) {
             return status;
         }
@@ -195,4 +235,33 @@ carso_status cso_program_batch_limit(cso_program *program, int64_t *out)
     }
     *out = limit;
     return CARSO_OK;
+}
+
+carso_status cso_program_arena_bound(cso_program *program, int64_t batch, size_t *out)
+{
+    carso_status status;
+    bool found = false;
+
+    *out = 0;
+    pthread_mutex_lock(&program->lock);
+    for (int i = 0; i < CSO_KEPT_BOUNDS && !found; i++) {
+        found = program->bound[i].batch == batch;
+        *out = found ? program->bound[i].size : 0;
+    }
+    pthread_mutex_unlock(&program->lock);
+    if (found) {
+        return CARSO_OK;
+    }
+    status = know_workspaces(program);
+    if (status == CARSO_OK) {
+        status = bound_arena(program, batch, out);
+    }
+    if (status == CARSO_OK) {
+        pthread_mutex_lock(&program->lock);
+        program->bound[program->next_bound].batch = batch;
+        program->bound[program->next_bound].size = *out;
+        program->next_bound = (program->next_bound + 1) % CSO_KEPT_BOUNDS;
+        pthread_mutex_unlock(&program->lock);
+    }
+    return status;
 }

@@ -463,6 +463,7 @@ void cso_program_destroy(cso_program *program)
     cso_release(context, program->output);
     cso_release(context, program->seed);
     cso_release(context, program->gradient);
+    cso_release(context, program->workspace);
     pthread_mutex_destroy(&program->lock);
     cso_release(context, program);
 }

@@ -29,6 +29,8 @@ void cso_program_destroy(cso_program *program); /* accepts NULL; no plan may be 
 
 /* Largest batch whose arena keeps the context's memory limit; at least 1. */
 carso_status cso_program_batch_limit(cso_program *program, int64_t *out);
+/* Bytes that the arena of a plan for this batch takes, or somewhat more; always the same answer. */
+carso_status cso_program_arena_bound(cso_program *program, int64_t batch, size_t *out);
 /* A plan for exactly this batch, from the pool or new. */
 carso_status cso_program_acquire(cso_program *program, int64_t batch, cso_plan **out);
 void cso_plan_release(cso_plan *plan);

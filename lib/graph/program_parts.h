@@ -7,6 +7,8 @@
 #include "graph/arena_pool.h"
 #include "graph/program.h"
 
+enum { CSO_KEPT_BOUNDS = 8 };
+
 typedef enum cso_step_kind {
     CSO_STEP_RUN,                 /* a kernel of the backend */
     CSO_STEP_ACCUMULATE,          /* tensor output[0] += tensor input[0] */
@@ -65,6 +67,12 @@ struct cso_program {
     pthread_mutex_t lock; /* of what follows */
     cso_plan *idle;       /* most recently released first */
     int64_t batch_limit;  /* 0: not known yet */
+    size_t *workspace;    /* [2][steps]: bytes of each at batch 1, and what another image adds; NULL: not known yet */
+    struct {
+        int64_t batch;
+        size_t size;
+    } bound[CSO_KEPT_BOUNDS]; /* of arenas, asked for before */
+    int next_bound;
 };
 
 struct cso_plan {

@@ -96,8 +96,55 @@ static void defence_close(defence *work)
     cso_release(context, work->part_image);
 }
 
+static carso_status fits(const defence *work, int64_t images, int64_t pairs, bool *out)
+{
+    size_t condition = 0, draw = 0;
+    carso_status status = cso_program_arena_bound(work->condition.program, images, &condition);
+    if (status == CARSO_OK)
+        status = cso_program_arena_bound(work->draw.program, pairs, &draw);
+    const size_t limit = work->model->context->memory_limit;
+    *out = condition <= limit && draw <= limit - condition;
+    return status;
+}
+
+/* The most units, 1 to most, that fit, else 0: of a part's images with all their pairs in one slice, or of one image's
+ * pairs. */
+static carso_status most_fitting(const defence *work, int64_t most, bool of_images, int64_t *out)
+{
+    int64_t low = 0, high = most + 1;
+    carso_status status = CARSO_OK;
+    while (status == CARSO_OK && high - low > 1) {
+        /* All of them is what is asked for most often. */
+        const int64_t middle = high == most + 1 ? most : low + (high - low) / 2;
+        bool fit = false;
+        status = of_images ? fits(work, middle, middle * work->draws, &fit) : fits(work, 1, middle, &fit);
+        if (fit)
+            low = middle;
+        else
+            high = middle;
+    }
+    *out = low;
+    return status;
+}
+
+/* For a gradient both stages' plans are held at once. A part whose pairs fit in one slice needs no second forward pass
+ * before its backward one. */
+static carso_status divide_limit(defence *work, int64_t *most_pairs)
+{
+    int64_t images;
+    carso_status status = most_fitting(work, cso_smaller(work->images, *most_pairs / work->draws), true, &images);
+    if (status != CARSO_OK || images > 0) {
+        work->images = images;
+        return status;
+    }
+    work->images = 1;
+    status = most_fitting(work, cso_smaller(*most_pairs, work->draws), false, most_pairs);
+    *most_pairs = cso_larger(1, *most_pairs);
+    return status;
+}
+
 /* Sizes of parts, groups and slices. */
-static void defence_divide(defence *work)
+static carso_status defence_divide(defence *work)
 {
     const carso_model *const model = work->model;
     const cso_run *const run = work->run;
@@ -108,15 +155,21 @@ static void defence_divide(defence *work)
     int64_t most_pairs = work->draw.limit;
     if (run->reconstructions)
         most_pairs = cso_smaller(most_pairs, images_kept);
+    work->images = cso_smaller(run->count, cso_smaller(work->condition.limit, images_kept));
+    if (gradient && work->sets == 1) {
+        const carso_status status = divide_limit(work, &most_pairs);
+        if (status != CARSO_OK)
+            return status;
+    }
     /* A group whose pairs fit in one slice needs no second forward pass before its backward one. */
     const int64_t most_units = gradient ? cso_smaller(units_kept, cso_larger(1, most_pairs / work->draws)) : units_kept;
-    work->images = cso_smaller(run->count, cso_smaller(work->condition.limit, images_kept));
     work->images = work->sets > 1 ? even_share(run->count, work->images) : cso_smaller(work->images, most_units);
     const int64_t all = work->images * work->sets;
     work->units = even_share(all, cso_smaller(most_units, all));
     work->pairs = cso_smaller(most_pairs, work->units * work->draws);
     if (!gradient)
         work->pairs = even_share(work->units * work->draws, work->pairs);
+    return CARSO_OK;
 }
 
 static carso_status defence_open(defence *work, carso_model *model, const cso_run *run, bool purify_only)
@@ -128,10 +181,12 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
                       .purify_only = purify_only,
                       .draws = run->draws,
                       .sets = cso_larger(1, run->sets)};
-    const int draw_share = gradient ? 2 : DRAW_SHARE;
+    /* One set's gradient has its share found by what both stages take. */
+    const int condition_share = gradient && work->sets == 1 ? 1 : 2;
+    const int draw_share = gradient ? condition_share : DRAW_SHARE;
     const int64_t most_pairs = work->sets > 1 ? SET_PAIRS : CSO_RUN_PAIRS;
-    carso_status status = cso_stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION, 2,
-                                     CSO_RUN_IMAGES, &work->condition);
+    carso_status status = cso_stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION,
+                                     condition_share, CSO_RUN_IMAGES, &work->condition);
     if (status == CARSO_OK)
         status = cso_stage_open(model,
                                 purify_only ? CSO_PROGRAM_PURIFY
@@ -145,7 +200,9 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     work->condition_size = (size_t)model->purifier->condition_size;
     work->latent_size = (size_t)model->purifier->latent_size;
     work->classes = model->classes;
-    defence_divide(work);
+    status = defence_divide(work);
+    if (status != CARSO_OK)
+        return status;
 
     const size_t images = (size_t)work->images, units = (size_t)work->units, pairs = (size_t)work->pairs;
     const size_t row = (size_t)work->classes * sizeof(double);
