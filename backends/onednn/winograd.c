@@ -13,8 +13,9 @@ enum { LINE = 16, HALVED = 16 };
 #define SHARED_BLOCK 128
 #define BLOCK_SHARE 16
 /* Shares of the memory limit above which a layer's transformed weights are kept only half made, or not at all: the rest
- * is done anew for each block, for a few frequencies of a panel at a time, in the cache. Bytes of a block's frequencies
- * where all of it is. */
+ * is done anew for each block, for a few frequencies of a panel at a time, in the cache. For gradients to the input, next
+ * to whose buffers weights are small, they are kept whole up to the latter. Bytes of a block's frequencies where all of
+ * it is done anew. */
 #define WHOLE_SHARE 64
 #define HALF_SHARE 16
 #define PLAIN_BLOCK ((size_t)48 << 20)
@@ -32,7 +33,7 @@ enum { LINE = 16, HALVED = 16 };
  * weights stay in the cache.
  */
 #define LEAST_CHANNELS 16
-#define LEAST_GAIN 1.2
+#define LEAST_GAIN 1.3
 /* Of weights too large to be kept in more than one form: another batch may want them in oneDNN's, which costs memory. */
 #define LEAST_MADE_GAIN 0.75
 #define TRANSFORM_COST 12
@@ -108,14 +109,15 @@ static size_t weight_bytes(const cso_winograd *set, const cso_winograd_shape *sh
     return (size_t)(set->frequencies * shape->out * shape->in) * sizeof(float);
 }
 
-/* constant: else weights are made for one run, and half of it is not worth being written. */
+/* constant: else weights are made for one run, and half made ones not worth being written. */
 static cso_winograd_form form_of(const carso_context *context, const cso_winograd *set, const cso_winograd_shape *shape,
                                  bool constant)
 {
     const size_t limit = context->memory_limit, whole = weight_bytes(set, shape);
-    return whole <= limit / WHOLE_SHARE              ? CSO_WINOGRAD_WHOLE
-           : whole <= limit / HALF_SHARE && constant ? CSO_WINOGRAD_HALF
-                                                     : CSO_WINOGRAD_PLAIN;
+    if (whole <= limit / (shape->turned && constant ? HALF_SHARE : WHOLE_SHARE)) {
+        return CSO_WINOGRAD_WHOLE;
+    }
+    return whole <= limit / HALF_SHARE && constant ? CSO_WINOGRAD_HALF : CSO_WINOGRAD_PLAIN;
 }
 
 bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,

@@ -74,28 +74,37 @@ STEP void halve_weights(const float *weight, int64_t channels, int64_t row, floa
     }
 }
 
-/* columns is constant: what is made from a vector is made while it is in a register. */
-VALUE void finish_columns(const float *half, int64_t channels, int64_t first, int columns, float *u, size_t pitch)
+STEP void finish_two(const float *half, int64_t channels, int64_t first, float *u, size_t pitch)
 {
+    const float *const g = weight_rows[first], *const f = weight_rows[first + 1];
+    const VECTOR g0 = ALL(g[0]), g1 = ALL(g[1]), g2 = ALL(g[2]), f0 = ALL(f[0]), f1 = ALL(f[1]), f2 = ALL(f[2]);
     for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
         for (int i = 0; i < PANEL; i += WIDTH) {
             const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + PANEL + i), h2 = LOAD(half + 2 * PANEL + i);
-            UNROLLED for (int j = 0; j < columns; j++)
-            {
-                const float *const g = weight_rows[first + j];
-                STORE(u + (size_t)j * pitch + i,
-                      PLUS_PRODUCT(ALL(g[1]), h1, PLUS_PRODUCT(ALL(g[2]), h2, ALL(g[0]) * h0)));
-            }
+            STORE(u + i, PLUS_PRODUCT(g1, h1, PLUS_PRODUCT(g2, h2, g0 * h0)));
+            STORE(u + pitch + i, PLUS_PRODUCT(f1, h1, PLUS_PRODUCT(f2, h2, f0 * h0)));
         }
     }
 }
 
 STEP void finish_weights(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch)
 {
-    if (columns == SIDE) {
-        finish_columns(half, channels, 0, SIDE, u, pitch);
-    } else {
-        finish_columns(half, channels, first, 2, u, pitch);
+    if (columns != SIDE) {
+        finish_two(half, channels, first, u, pitch);
+        return;
+    }
+    for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
+        for (int i = 0; i < PANEL; i += WIDTH) {
+            const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + PANEL + i), h2 = LOAD(half + 2 * PANEL + i);
+            const VECTOR even_a = PLUS_PRODUCT(ALL(weight_rows[1][2]), h2, ALL(weight_rows[1][0]) * h0);
+            const VECTOR even_b = PLUS_PRODUCT(ALL(weight_rows[3][2]), h2, ALL(weight_rows[3][0]) * h0);
+            STORE(u + i, ALL(weight_rows[0][0]) * h0);
+            STORE(u + pitch + i, PLUS_PRODUCT(ALL(weight_rows[1][1]), h1, even_a));
+            STORE(u + 2 * pitch + i, MINUS_PRODUCT(ALL(weight_rows[1][1]), h1, even_a));
+            STORE(u + 3 * pitch + i, PLUS_PRODUCT(ALL(weight_rows[3][1]), h1, even_b));
+            STORE(u + 4 * pitch + i, MINUS_PRODUCT(ALL(weight_rows[3][1]), h1, even_b));
+            STORE(u + 5 * pitch + i, h2);
+        }
     }
 }
 
