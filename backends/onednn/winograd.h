@@ -35,8 +35,8 @@ typedef struct cso_winograd {
     void (*multiply)(int64_t rows, int64_t channels, int64_t panels, const float *v, size_t v_stride, const float *next,
                      const float *u, const float *ahead, int64_t ahead_width, float *m, size_t m_stride);
     /* Stores the tile's first height x width outputs, times scale (a factor for each channel, or NULL), with bias
-     * (likewise) and residual (laid out as y, or NULL) added, at y, row_stride floats from row to row and pixel after pixel. The tile at y + next is fetched
-     * meanwhile. */
+     * (likewise) and residual (laid out as y, or NULL) added, at y, row_stride floats from row to row and pixel after
+     * pixel. The tile at y + next is fetched meanwhile. */
     void (*transform_output)(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
                              const float *scale, const float *bias, const float *residual, float *y,
                              size_t row_stride, size_t next);

@@ -96,6 +96,7 @@ static void defence_close(defence *work)
     cso_release(context, work->part_image);
 }
 
+/* Whether the plans of both stages, which a gradient holds at once, keep the memory limit. */
 static carso_status fits(const defence *work, int64_t images, int64_t pairs, bool *out)
 {
     size_t condition = 0, draw = 0;
@@ -107,17 +108,19 @@ static carso_status fits(const defence *work, int64_t images, int64_t pairs, boo
     return status;
 }
 
-/* The most units, 1 to most, that fit, else 0: of a part's images with all their pairs in one slice, or of one image's
- * pairs. */
-static carso_status most_fitting(const defence *work, int64_t most, bool of_images, int64_t *out)
+/* The most, 1 to most, that fit, else 0: of a part's images with as many of their pairs as a slice takes, or of one
+ * image's pairs. */
+static carso_status most_fitting(const defence *work, int64_t most, bool of_images, int64_t most_pairs, int64_t *out)
 {
+    const int64_t each = work->draws * work->sets;
     int64_t low = 0, high = most + 1;
     carso_status status = CARSO_OK;
     while (status == CARSO_OK && high - low > 1) {
         /* All of them is what is asked for most often. */
         const int64_t middle = high == most + 1 ? most : low + (high - low) / 2;
         bool fit = false;
-        status = of_images ? fits(work, middle, middle * work->draws, &fit) : fits(work, 1, middle, &fit);
+        status = of_images ? fits(work, middle, cso_smaller(most_pairs, middle * each), &fit)
+                           : fits(work, 1, middle, &fit);
         if (fit)
             low = middle;
         else
@@ -127,18 +130,20 @@ static carso_status most_fitting(const defence *work, int64_t most, bool of_imag
     return status;
 }
 
-/* For a gradient both stages' plans are held at once. A part whose pairs fit in one slice needs no second forward pass
- * before its backward one. */
+/* How many images, and how many pairs in a slice, a gradient's plans may have. With one set, whose units are no more
+ * than the part's images, no more images than a slice has units for: it needs no second forward pass then. */
 static carso_status divide_limit(defence *work, int64_t *most_pairs)
 {
+    const int64_t filling = work->sets > 1 ? work->images : *most_pairs / work->draws;
     int64_t images;
-    carso_status status = most_fitting(work, cso_smaller(work->images, *most_pairs / work->draws), true, &images);
+    carso_status status = most_fitting(work, cso_smaller(work->images, filling), true, *most_pairs, &images);
     if (status != CARSO_OK || images > 0) {
         work->images = images;
         return status;
     }
     work->images = 1;
-    status = most_fitting(work, cso_smaller(*most_pairs, work->draws), false, most_pairs);
+    const int64_t pairs = cso_smaller(*most_pairs, work->draws * work->sets);
+    status = most_fitting(work, pairs, false, pairs, most_pairs);
     *most_pairs = cso_larger(1, *most_pairs);
     return status;
 }
@@ -156,7 +161,7 @@ static carso_status defence_divide(defence *work)
     if (run->reconstructions)
         most_pairs = cso_smaller(most_pairs, images_kept);
     work->images = cso_smaller(run->count, cso_smaller(work->condition.limit, images_kept));
-    if (gradient && work->sets == 1) {
+    if (gradient) {
         const carso_status status = divide_limit(work, &most_pairs);
         if (status != CARSO_OK)
             return status;
@@ -181,18 +186,15 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
                       .purify_only = purify_only,
                       .draws = run->draws,
                       .sets = cso_larger(1, run->sets)};
-    /* One set's gradient has its share found by what both stages take. */
-    const int condition_share = gradient && work->sets == 1 ? 1 : 2;
-    const int draw_share = gradient ? condition_share : DRAW_SHARE;
     const int64_t most_pairs = work->sets > 1 ? SET_PAIRS : CSO_RUN_PAIRS;
     carso_status status = cso_stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION,
-                                     condition_share, CSO_RUN_IMAGES, &work->condition);
+                                     gradient ? 1 : 2, CSO_RUN_IMAGES, &work->condition);
     if (status == CARSO_OK)
         status = cso_stage_open(model,
                                 purify_only ? CSO_PROGRAM_PURIFY
                                 : gradient  ? CSO_PROGRAM_DRAW_GRADIENT
                                             : CSO_PROGRAM_DRAW,
-                                draw_share, most_pairs, &work->draw);
+                                gradient ? 1 : DRAW_SHARE, most_pairs, &work->draw);
     if (status != CARSO_OK)
         return status;
 

@@ -124,8 +124,9 @@ def compare(network, model, images, labels, options):
 
 
 def standard(network, model, images, labels, options):
-    """AutoAttack's four attacks in their order. Batch by batch, the sides in turn, so that both meet the same machine."""
-    description = {"name": "standard", "sections": [{"name": "classifier", "objective": "classifier", "attacks": ["standard"]}]}
+    """AutoAttack's four attacks in their order. The sides take turns, batch by batch: both meet the same machine."""
+    section = {"name": "classifier", "objective": "classifier", "attacks": ["standard"]}
+    description = {"name": "standard", "sections": [section]}
     robust = {side: torch.zeros(len(images), dtype=torch.bool) for side in ("theirs", "ours")}
     seconds = dict.fromkeys(robust, 0.0)
     left = {}
@@ -199,7 +200,7 @@ def main():
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="Fashion-MNIST, as IDX files")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="index of the first image")
-    parser.add_argument("--weights", type=Path, help="of the classifier that PyTorch trains; made where there is no such file")
+    parser.add_argument("--weights", type=Path, help="of the classifier that PyTorch trains; made if missing")
     parser.add_argument("--epochs", type=int, default=5, help="of that training")
     parser.add_argument("--standard", action="store_true", help="AutoAttack as a whole")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)

@@ -31,15 +31,17 @@ class Float32Aggregation:
         labels = torch.from_numpy(batch.labels).long()
         log_odds = torch.logit(torch.softmax(logits.exp().sum(0), 1))
         losses = torch.nn.functional.cross_entropy(log_odds, labels, reduction="none")
+        # Of losses that are no numbers PyTorch's comparisons take none for the larger.
+        reported = torch.nan_to_num(losses.detach(), nan=0.0, posinf=1e30).numpy()
         if not batch.wants_gradient:
-            return torch.nan_to_num(losses, nan=0.0).detach().numpy(), None
+            return reported, None
         (gradient,) = torch.autograd.grad(losses.sum(), logits)
         bad = ~torch.isfinite(gradient).all(2).all(0)
         self.gradients += len(bad)
         self.not_finite += int(bad.sum())
-        # What sign() makes of it in PyTorch, where the gradient to the image is no number either.
+        # Its sign, 0 in PyTorch, is what an attack would follow.
         gradient[:, bad] = 0
-        return torch.nan_to_num(losses, nan=0.0, posinf=1e30).detach().numpy(), gradient.numpy()
+        return reported, gradient.numpy()
 
 
 def main():

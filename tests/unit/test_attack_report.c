@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "attack_case.h"
+#include "step_watch.h"
 
 /* The margin of the mean logits, once more. */
 typedef struct own_margin {
@@ -271,21 +272,6 @@ START_TEST(non_finite_is_an_error_with_a_mask)
     }
 }
 END_TEST
-
-typedef struct watch {
-    int calls, stop_at;
-    uint64_t last, total;
-} watch;
-
-static int watch_progress(const carso_progress *progress, void *user)
-{
-    watch *const seen = user;
-    ck_assert_str_eq(progress->unit, "steps");
-    ck_assert(progress->done >= seen->last && progress->done <= progress->total);
-    seen->last = progress->done;
-    seen->total = progress->total;
-    return ++seen->calls == seen->stop_at;
-}
 
 START_TEST(progress_and_cancellation)
 {

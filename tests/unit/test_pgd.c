@@ -9,6 +9,7 @@ enum { COUNT = 3, SIZE = 40, RECORDS = 7 };
 
 #include "attack/pgd.h"
 #include "attack_trial.h"
+#include "step_watch.h"
 
 static double step_size[COUNT];
 
@@ -468,21 +469,6 @@ START_TEST(scaled_gradients_are_averaged)
     ck_assert_mem_eq(plain, adversarial, sizeof plain);
 }
 END_TEST
-
-typedef struct watch {
-    int calls, stop_at;
-    uint64_t last, total;
-} watch;
-
-static int watch_progress(const carso_progress *progress, void *user)
-{
-    watch *const seen = user;
-    ck_assert_str_eq(progress->unit, "steps");
-    ck_assert(progress->done >= seen->last && progress->done <= progress->total);
-    seen->last = progress->done;
-    seen->total = progress->total;
-    return ++seen->calls == seen->stop_at;
-}
 
 START_TEST(progress_and_cancellation)
 {
