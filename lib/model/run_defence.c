@@ -20,8 +20,9 @@ static int64_t even_share(int64_t total, int64_t most)
 
 /*
  * A run of the defence, part by part: a part is some images, whose conditions are computed together. An image with one
- * set of draws is a unit; unit u of a part of n images is image u % n with set u / n. Units go through the draw stage
- * in groups, since the function wants all draws of a unit, and groups in slices of (draw, unit) pairs.
+ * set of draws is a unit; those of one image follow each other, so that a slice has few images and, where none of them has
+ * a gradient, can be left out of the backward pass. Units go through the draw stage in groups, since the function wants
+ * all draws of a unit, and groups in slices of (draw, unit) pairs.
  */
 typedef struct defence {
     carso_model *model;
@@ -46,11 +47,10 @@ typedef struct defence {
 
 typedef struct group {
     int64_t first;        /* image of the call that the part begins with */
-    int64_t images;       /* of the part */
     int64_t start, units; /* of the part's units */
 } group;
 
-/* The units of a group that are of one set: images image .. image + count - 1 of the part. */
+/* Units of a group that the function is called for at once: images image .. image + count - 1 of the part, with one set. */
 typedef struct segment {
     int64_t set, image, count;
     int64_t unit; /* of the group, where it begins; its pairs begin at unit * draws, draw after draw */
@@ -58,13 +58,10 @@ typedef struct segment {
 
 static segment segment_of_pair(const defence *work, const group *of, int64_t pair)
 {
-    const int64_t set = of->start / of->images, image = of->start % of->images;
-    const int64_t head = cso_smaller(of->images - image, of->units);
-    if (pair < head * work->draws)
-        return (segment){set, image, head, 0};
-    const int64_t further = (pair - head * work->draws) / (of->images * work->draws);
-    const int64_t unit = head + further * of->images;
-    return (segment){set + 1 + further, 0, cso_smaller(of->images, of->units - unit), unit};
+    if (work->sets == 1)
+        return (segment){0, of->start, of->units, 0};
+    const int64_t unit = pair / work->draws, number = of->start + unit;
+    return (segment){number % work->sets, number / work->sets, 1, unit};
 }
 
 /* Where a pair of a group belongs: its image of the part, its draw of the call, its unit of the group. */
@@ -332,6 +329,15 @@ static carso_status slice_backward(defence *work, const group *of, int64_t start
     return CARSO_OK;
 }
 
+static bool has_gradient(const defence *work, int64_t start, int64_t count)
+{
+    const double *const gradient = work->group_logit_gradient + start * work->classes;
+    for (int64_t j = 0; j < count * work->classes; j++)
+        if (gradient[j] != 0.0) /* or NaN */
+            return true;
+    return false;
+}
+
 /* The images that are done when this share of the group is. */
 static double images_done(const defence *work, const group *of, double share)
 {
@@ -356,9 +362,13 @@ static carso_status group_backward(defence *work, const group *of, int64_t last_
     }
     for (int64_t start = last_start; start >= 0; start -= work->pairs) {
         const int64_t count = cso_smaller(work->pairs, total - start);
-        carso_status status = start == last_start ? CARSO_OK : slice_forward(work, of, start, count);
-        if (status == CARSO_OK)
-            status = slice_backward(work, of, start, count);
+        carso_status status = CARSO_OK;
+        if (has_gradient(work, start, count)) {
+            if (start != last_start)
+                status = slice_forward(work, of, start, count);
+            if (status == CARSO_OK)
+                status = slice_backward(work, of, start, count);
+        }
         if (status == CARSO_OK && start > 0)
             status = cso_run_report_progress(run, images_done(work, of, 1.0 - 0.5 * (double)start / (double)total));
         if (status != CARSO_OK)
@@ -469,7 +479,7 @@ static carso_status run_part(defence *work, int64_t first, int64_t images)
         memset(run->bad_gradient + set * run->count + first, 0, (size_t)images);
     const int64_t total = images * work->sets;
     for (int64_t start = 0; start < total && status == CARSO_OK; start += work->units) {
-        const group next = {first, images, start, cso_smaller(work->units, total - start)};
+        const group next = {first, start, cso_smaller(work->units, total - start)};
         status = run_group(work, &next);
         if (status == CARSO_OK && start + next.units < total)
             status = cso_run_report_progress(run, images_done(work, &next, 1.0));

@@ -399,6 +399,7 @@ typedef struct uneven {
     int power[3];
     int first_class[3]; /* slopes are those of classes from here on, 0 of the others' */
     int spoilt_image;   /* whose slopes are NaN with the middle set; < 0: none */
+    int flat_images;    /* a bit for each image whose slopes are 0 */
 } uneven;
 
 static carso_status uneven_function(void *user, int64_t first, int64_t count, int draws, int classes,
@@ -413,8 +414,9 @@ static carso_status uneven_function(void *user, int64_t first, int64_t count, in
         for (int64_t k = 0; gradient && k < draws * classes; k++) {
             const int64_t class = k % classes;
             double *const slope = gradient + (k / classes * count + i) * classes + class;
-            *slope = how->power[set] == SKIP || class < how->first_class[set] ? 0
-                                                                              : ldexp(1.0 + (double)class, how->power[set]);
+            const bool flat = how->power[set] == SKIP || class < how->first_class[set] ||
+                              (how->flat_images >> (first + i) % COUNT & 1);
+            *slope = flat ? 0 : ldexp(1.0 + (double)class, how->power[set]);
             if (set == 1 && (first + i) % COUNT == how->spoilt_image)
                 *slope = NAN;
         }
@@ -466,11 +468,11 @@ static void run_uneven(carso_model *model, uneven how, const float *images, floa
  */
 START_TEST(sets_of_other_sizes_add_up)
 {
-    static const uneven far[] = {{{SKIP, -900, SKIP}, {0}, -1},
-                                 {{900, -900, SKIP}, {0}, -1},
-                                 {{-900, -900, 900}, {0}, -1},
+    static const uneven far[] = {{{SKIP, -900, SKIP}, {0}, -1, 0},
+                                 {{900, -900, SKIP}, {0}, -1, 0},
+                                 {{-900, -900, 900}, {0}, -1, 0},
                                  {{200, -200, 190}, {3, 0, 3}, -1},
-                                 {{SKIP, SKIP, SKIP}, {0}, -1}};
+                                 {{SKIP, SKIP, SKIP}, {0}, -1, 0}};
     static const int leader[] = {1, 0, 2, 1, -1}, power[] = {-900, 900, 900, -200, 0};
     static float alone[3][COUNT * SMALL_IMAGE], found[COUNT * SMALL_IMAGE];
     float images[COUNT * SMALL_IMAGE];
@@ -481,7 +483,7 @@ START_TEST(sets_of_other_sizes_add_up)
     cut_last_class(model);
     fill_images(images, COUNT);
     for (int set = 0; set < 3; set++) {
-        uneven how = {{SKIP, SKIP, SKIP}, {0}, -1};
+        uneven how = {{SKIP, SKIP, SKIP}, {0}, -1, 0};
         how.power[set] = 0;
         run_uneven(model, how, images, alone[set], alone_exponent[set], NULL);
     }
@@ -496,7 +498,7 @@ START_TEST(sets_of_other_sizes_add_up)
         for (int j = 0; j < 3 * COUNT; j++)
             ck_assert_int_eq(bad[j], 0);
     }
-    run_uneven(model, (uneven){{0, -7, 3}, {0}, -1}, images, found, exponent, NULL);
+    run_uneven(model, (uneven){{0, -7, 3}, {0}, -1, 0}, images, found, exponent, NULL);
     double largest = 0, difference = 0;
     for (int j = 0; j < COUNT * SMALL_IMAGE; j++) {
         const int i = j / SMALL_IMAGE;
@@ -522,8 +524,8 @@ START_TEST(a_set_that_is_not_finite_is_named)
     carso_context *const context = named_context("reference", _i == 0 ? 0 : 1);
     carso_model *const model = small_model(context);
     fill_images(images, COUNT);
-    run_uneven(model, (uneven){{0, 4, 0}, {0}, -1}, images, plain, exponent[0], bad);
-    run_uneven(model, (uneven){{0, 4, 0}, {0}, 1}, images, found, exponent[1], bad);
+    run_uneven(model, (uneven){{0, 4, 0}, {0}, -1, 0}, images, plain, exponent[0], bad);
+    run_uneven(model, (uneven){{0, 4, 0}, {0}, 1, 0}, images, found, exponent[1], bad);
     for (int k = 0; k < 3 * COUNT; k++)
         ck_assert_int_eq(bad[k], k == COUNT + 1);
     ck_assert_mem_eq(found, plain, SMALL_IMAGE * sizeof *found);
@@ -533,6 +535,33 @@ START_TEST(a_set_that_is_not_finite_is_named)
     for (int j = SMALL_IMAGE; j < 2 * SMALL_IMAGE; j++)
         finite += isfinite(found[j]) != 0;
     ck_assert_int_lt(finite, SMALL_IMAGE);
+    carso_model_destroy(model);
+    carso_context_destroy(context);
+}
+END_TEST
+
+/* What has no gradient is left out, and only that: an image between two others, and in each case with other slices. */
+START_TEST(images_without_a_gradient_leave_the_others_as_they_are)
+{
+    static float plain[COUNT * SMALL_IMAGE], found[COUNT * SMALL_IMAGE];
+    float images[COUNT * SMALL_IMAGE];
+    int32_t exponent[2][COUNT];
+    uint8_t bad[3 * COUNT];
+    carso_context *const context = named_context("reference", _i == 0 ? 0 : 1);
+    carso_model *const model = small_model(context);
+    fill_images(images, COUNT);
+    run_uneven(model, (uneven){{0, 4, 0}, {0}, -1, 0}, images, plain, exponent[0], bad);
+    for (int flat = 1; flat < 1 << COUNT; flat++) {
+        run_uneven(model, (uneven){{0, 4, 0}, {0}, -1, flat}, images, found, exponent[1], bad);
+        for (int j = 0; j < COUNT * SMALL_IMAGE; j++) {
+            const int i = j / SMALL_IMAGE;
+            const bool left_out = flat >> i & 1;
+            ck_assert(found[j] == (left_out ? 0.0F : plain[j]));
+            ck_assert(left_out || exponent[0][i] == exponent[1][i]);
+        }
+        for (int j = 0; j < 3 * COUNT; j++)
+            ck_assert_int_eq(bad[j], 0);
+    }
     carso_model_destroy(model);
     carso_context_destroy(context);
 }
@@ -626,6 +655,7 @@ int main(void)
     tcase_add_loop_test(tests, sets_are_those_sets_one_by_one, 0, 6);
     tcase_add_loop_test(tests, sets_of_other_sizes_add_up, 0, 2);
     tcase_add_loop_test(tests, a_set_that_is_not_finite_is_named, 0, 2);
+    tcase_add_loop_test(tests, images_without_a_gradient_leave_the_others_as_they_are, 0, 2);
     tcase_add_test(tests, progress_and_cancellation);
     tcase_add_test(tests, refusals);
     suite_add_tcase(suite, tests);
