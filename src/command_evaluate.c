@@ -140,21 +140,37 @@ static exit_status read_protocol(const char *name, char **out)
     return STATUS_OK;
 }
 
+typedef struct watched_run {
+    progress_bar bar;
+    bool begun;
+} watched_run;
+
+/* What an evaluation that is resumed had done before says nothing of this run's rate. */
+static int watch(const carso_progress *progress, void *user)
+{
+    watched_run *run = user;
+    if (!run->begun) {
+        run->bar.begun = progress->done;
+        run->begun = true;
+    }
+    return progress_callback(progress, &run->bar);
+}
+
 static exit_status run_steps(const evaluate_settings *own, carso_context *context, carso_evaluation *evaluation, const char *state)
 {
-    progress_bar bar;
+    watched_run run = {.begun = false};
     int32_t finished = 0;
     double saved_at = session_seconds();
     carso_status status = CARSO_OK, saved = CARSO_OK;
-    progress_start(&bar, own->protocol, own->common.quiet);
+    progress_start(&run.bar, own->protocol, own->common.quiet);
     while (status == CARSO_OK && saved == CARSO_OK && !finished) {
-        status = carso_evaluation_step(evaluation, progress_callback, &bar, &finished);
+        status = carso_evaluation_step(evaluation, watch, &run, &finished);
         if (status == CARSO_OK && !finished && session_seconds() - saved_at >= 60 * own->save_minutes) {
             saved = carso_evaluation_save(evaluation, state);
             saved_at = session_seconds();
         }
     }
-    progress_finish(&bar);
+    progress_finish(&run.bar);
     if (saved != CARSO_OK) {
         return session_failure(context, saved, "cannot write %s", state);
     }

@@ -134,18 +134,11 @@ typedef struct purifier_task {
     const char *classifier;
 } purifier_task;
 
-static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
+static carso_purifier_training_options options_of(const purifier_settings *own, int32_t steps_per_epoch)
 {
-    const purifier_task *task = user;
-    const purifier_settings *own = task->settings;
-    const char *path = task->classifier;
     carso_purifier_training_options options;
-    carso_model *model = NULL;
     carso_purifier_training_options_init(&options, sizeof options);
-    options.steps_per_epoch = training_steps_per_epoch(&own->training, data);
-    if (options.steps_per_epoch == 0) {
-        return STATUS_USAGE;
-    }
+    options.steps_per_epoch = steps_per_epoch;
     options.epochs = (int32_t)own->training.epochs;
     options.sub_batch = (int32_t)own->training.sub_batch;
     options.schedule_by_step = own->by_step;
@@ -168,6 +161,19 @@ static exit_status new_trainer(const void *user, const carso_dataset *data, cars
     options.mean_loss = own->mean_loss;
     options.epsilon_over_deviation = own->over_deviation;
     options.seed = (uint64_t)own->training.common.seed;
+    return options;
+}
+
+static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
+{
+    const purifier_task *task = user;
+    const purifier_settings *own = task->settings;
+    const char *path = task->classifier;
+    carso_model *model = NULL;
+    const carso_purifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
+    if (options.steps_per_epoch == 0) {
+        return STATUS_USAGE;
+    }
     carso_status status = with_purifier(own, context, path, &model);
     if (status != CARSO_OK) {
         return session_failure(context, status, "cannot make a purifier for %s", path);
@@ -177,11 +183,19 @@ static exit_status new_trainer(const void *user, const carso_dataset *data, cars
     return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot start training");
 }
 
+static carso_status check_trainer(const void *user, const carso_dataset *data, const carso_trainer *trainer)
+{
+    const purifier_settings *own = ((const purifier_task *)user)->settings;
+    const carso_purifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
+    return carso_trainer_check_purifier(trainer, &options);
+}
+
 static exit_status purifier_run(void *settings, int argument_count, char **arguments)
 {
     const purifier_settings *own = settings;
     const purifier_task user = {own, arguments[0]};
-    training_task task = {.settings = &own->training, .dataset = arguments[1], .purifier = true, .new_trainer = new_trainer, .user = &user};
+    training_task task = {.settings = &own->training, .dataset = arguments[1], .purifier = true, .new_trainer = new_trainer,
+                          .check_trainer = check_trainer, .user = &user};
     (void)argument_count;
     carso_read_options_init(&task.augmentation, sizeof task.augmentation);
     return training_run(&task);

@@ -137,16 +137,11 @@ static exit_status new_classifier(const classifier_settings *own, const carso_da
     return made == CARSO_OK ? STATUS_OK : session_failure(context, made, "cannot build the classifier");
 }
 
-static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
+static carso_classifier_training_options options_of(const classifier_settings *own, int32_t steps_per_epoch)
 {
-    const classifier_settings *own = user;
     carso_classifier_training_options options;
-    carso_model *model = NULL;
     carso_classifier_training_options_init(&options, sizeof options);
-    options.steps_per_epoch = training_steps_per_epoch(&own->training, data);
-    if (options.steps_per_epoch == 0) {
-        return STATUS_USAGE;
-    }
+    options.steps_per_epoch = steps_per_epoch;
     options.epochs = (int32_t)own->training.epochs;
     options.sub_batch = (int32_t)own->training.sub_batch;
     options.pgd_steps = (int32_t)own->pgd_steps;
@@ -164,6 +159,17 @@ static exit_status new_trainer(const void *user, const carso_dataset *data, cars
     options.warm_up_epochs = own->warm_up;
     options.label_smoothing = own->smoothing;
     options.seed = (uint64_t)own->training.common.seed;
+    return options;
+}
+
+static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
+{
+    const classifier_settings *own = user;
+    carso_model *model = NULL;
+    const carso_classifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
+    if (options.steps_per_epoch == 0) {
+        return STATUS_USAGE;
+    }
     exit_status status = new_classifier(own, data, context, &model);
     if (status == STATUS_OK) {
         carso_status made = carso_trainer_create_classifier(model, &options, out);
@@ -175,10 +181,18 @@ static exit_status new_trainer(const void *user, const carso_dataset *data, cars
     return status;
 }
 
+static carso_status check_trainer(const void *user, const carso_dataset *data, const carso_trainer *trainer)
+{
+    const classifier_settings *own = user;
+    const carso_classifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
+    return carso_trainer_check_classifier(trainer, &options);
+}
+
 static exit_status classifier_run(void *settings, int argument_count, char **arguments)
 {
     const classifier_settings *own = settings;
-    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon, .new_trainer = new_trainer, .user = own};
+    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon, .new_trainer = new_trainer,
+                          .check_trainer = check_trainer, .user = own};
     (void)argument_count;
     carso_read_options_init(&task.augmentation, sizeof task.augmentation);
     task.augmentation.crop_padding = (int32_t)own->crop;

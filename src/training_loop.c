@@ -49,34 +49,15 @@ static exit_status checkpoint_path(const training_settings *training, char **out
     return status;
 }
 
-/* Only the training of a purifier reaches a model that has one. */
-static exit_status check_kind(carso_context *context, const carso_trainer *trainer, const char *checkpoint, bool purifier)
-{
-    carso_model *model;
-    carso_model_info info = {.struct_size = sizeof info};
-    carso_status status = carso_trainer_get_model(trainer, &model);
-    if (status != CARSO_OK) {
-        return session_failure(context, status, "cannot resume from %s", checkpoint);
-    }
-    carso_model_get_info(model, &info);
-    carso_model_destroy(model);
-    if ((info.has_purifier != 0) != purifier) {
-        complain("cannot resume from %s: it is of the training of a %s", checkpoint, purifier ? "classifier" : "purifier");
-        return STATUS_FAILURE;
-    }
-    return STATUS_OK;
-}
-
-static exit_status resume(const training_settings *training, carso_context *context, const char *checkpoint, bool purifier,
-                            carso_trainer **out_trainer)
+static exit_status resume(const training_settings *training, carso_context *context, const char *checkpoint,
+                          carso_trainer **out_trainer)
 {
     *out_trainer = NULL;
     if (!training->resume) {
         return STATUS_OK;
     }
     carso_status status = carso_trainer_load(context, checkpoint, out_trainer);
-    return status == CARSO_OK ? check_kind(context, *out_trainer, checkpoint, purifier)
-                              : session_failure(context, status, "cannot resume from %s", checkpoint);
+    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot resume from %s", checkpoint);
 }
 
 static uint64_t images_used(const training_settings *training, const carso_dataset *data)
@@ -446,13 +427,17 @@ exit_status training_run(const training_task *task)
     if (opened == CARSO_OK) {
         opened = open_test(settings, run.context, task->dataset, &run.test);
     }
-    status = opened == CARSO_OK ? resume(settings, run.context, run.checkpoint, task->purifier, &run.trainer)
+    status = opened == CARSO_OK ? resume(settings, run.context, run.checkpoint, &run.trainer)
                                 : session_failure(run.context, opened, "cannot open %s", task->dataset);
     if (status == STATUS_OK && !run.trainer) {
         status = task->new_trainer(task->user, run.data, run.context, &run.trainer);
     }
     if (status == STATUS_OK) {
         status = tell_of_data(task, run.context, run.data, run.trainer, run.checkpoint);
+    }
+    if (status == STATUS_OK && settings->resume) {
+        const carso_status same = task->check_trainer(task->user, run.data, run.trainer);
+        status = same == CARSO_OK ? STATUS_OK : session_failure(run.context, same, "cannot resume from %s", run.checkpoint);
     }
     if (status == STATUS_OK) {
         status = train(&run);

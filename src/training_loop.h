@@ -31,7 +31,7 @@ typedef struct training_settings {
     {"save-minutes", 0, OPTION_REAL, "T", offsetof(settings_type, training.save_minutes), 0.01, 1e6, NULL,                  \
      "Minutes between checkpoints within an epoch."},                                                                       \
     {"resume", 'r', OPTION_FLAG, NULL, offsetof(settings_type, training.resume), 0, 0, NULL,                                \
-     "Go on from the checkpoint, to the same bits as without the interruption. Give the other options as before."}
+     "Go on from the checkpoint, to the same bits as without the interruption. Give the other options as before; what they say of the training is compared."}
 /* clang-format on */
 
 void training_defaults(training_settings *training);
@@ -47,6 +47,8 @@ typedef struct training_task {
     carso_read_options augmentation; /* seed and epoch are set by the loop */
     /* Makes the trainer of a run that does not resume. */
     exit_status (*new_trainer)(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out);
+    /* Whether the trainer of a run that resumes is what new_trainer would have made. */
+    carso_status (*check_trainer)(const void *user, const carso_dataset *data, const carso_trainer *trainer);
     const void *user;
 } training_task;
 

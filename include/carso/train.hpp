@@ -63,6 +63,15 @@ public:
     {
         detail::check(carso_trainer_set_data(get(), name.c_str(), images, batch), context_);
     }
+    /** Whether a training that goes on has these options; the error names the first that differs. */
+    void check(const carso_purifier_training_options &options) const
+    {
+        detail::check(carso_trainer_check_purifier(get(), &options), context_);
+    }
+    void check(const carso_classifier_training_options &options) const
+    {
+        detail::check(carso_trainer_check_classifier(get(), &options), context_);
+    }
     void save(const std::string &path) const { detail::check(carso_trainer_save(get(), path.c_str()), context_); }
 
 private:

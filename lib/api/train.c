@@ -130,6 +130,43 @@ carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, ui
     return cso_trainer_set_data(trainer, name, images, batch);
 }
 
+static carso_status check_kind(const carso_trainer *trainer, cso_trainer_kind wanted)
+{
+    return trainer->kind == wanted ? CARSO_OK
+                                   : cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT, "it is of the training of a %s",
+                                              trainer->kind == CSO_TRAIN_PURIFIER ? "purifier" : "classifier");
+}
+
+carso_status carso_trainer_check_purifier(const carso_trainer *trainer, const carso_purifier_training_options *options)
+{
+    if (!trainer) {
+        return CARSO_ERROR_INVALID_ARGUMENT;
+    }
+    carso_purifier_training_options wanted;
+    cso_purifier_training_defaults(&wanted);
+    carso_status status =
+        cso_options_copy(trainer->context, "carso_purifier_training_options", &wanted, sizeof wanted, options);
+    if (!status) {
+        status = check_kind(trainer, CSO_TRAIN_PURIFIER);
+    }
+    return status ? status : cso_purifier_training_same(trainer->context, &trainer->purifier_options, &wanted);
+}
+
+carso_status carso_trainer_check_classifier(const carso_trainer *trainer, const carso_classifier_training_options *options)
+{
+    if (!trainer) {
+        return CARSO_ERROR_INVALID_ARGUMENT;
+    }
+    carso_classifier_training_options wanted;
+    cso_classifier_training_defaults(&wanted);
+    carso_status status =
+        cso_options_copy(trainer->context, "carso_classifier_training_options", &wanted, sizeof wanted, options);
+    if (!status) {
+        status = check_kind(trainer, CSO_TRAIN_CLASSIFIER);
+    }
+    return status ? status : cso_classifier_training_same(trainer->context, &trainer->classifier_options, &wanted);
+}
+
 carso_status carso_trainer_save(const carso_trainer *trainer, const char *path)
 {
     if (!trainer || !path) {

@@ -159,6 +159,51 @@ carso_status cso_classifier_training_check(const carso_context *context, const c
     return CARSO_OK;
 }
 
+static void value_text(const void *options, const field *of, char *text, size_t size)
+{
+    const char *place = (const char *)options + of->offset;
+    if (of->type == FIELD_INTEGER) {
+        int32_t integer;
+        memcpy(&integer, place, sizeof integer);
+        snprintf(text, size, "%" PRId32, integer);
+    } else if (of->type == FIELD_NUMBER) {
+        double number;
+        memcpy(&number, place, sizeof number);
+        snprintf(text, size, "%.17g", number);
+    } else {
+        uint64_t seed;
+        memcpy(&seed, place, sizeof seed);
+        snprintf(text, size, "%" PRIu64, seed);
+    }
+}
+
+static carso_status same(const carso_context *context, const void *options, const void *wanted, const field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char have[32], want[32];
+        value_text(options, &fields[i], have, sizeof have);
+        value_text(wanted, &fields[i], want, sizeof want);
+        if (strcmp(have, want) != 0) {
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "training option %s is %s in the training, and now should be %s; it goes on with what it began with alone",
+                            fields[i].name, have, want);
+        }
+    }
+    return CARSO_OK;
+}
+
+carso_status cso_purifier_training_same(const carso_context *context, const carso_purifier_training_options *options,
+                                        const carso_purifier_training_options *wanted)
+{
+    return same(context, options, wanted, purifier_fields, COUNT(purifier_fields));
+}
+
+carso_status cso_classifier_training_same(const carso_context *context, const carso_classifier_training_options *options,
+                                          const carso_classifier_training_options *wanted)
+{
+    return same(context, options, wanted, classifier_fields, COUNT(classifier_fields));
+}
+
 static json_t *to_json(const void *options, const field *fields, size_t count)
 {
     json_t *object = json_object();

@@ -111,6 +111,16 @@ class Interruption(TrainedTest):
         training = self.run_json("info", "p.st")["provenance"]["purifier_training"]
         self.assertEqual(training["data"], {"name": "data", "images": 128, "batch": 32})
 
+    def test_other_options_on_resuming(self):
+        self.stop_after_epochs(self.purifier_training("p.st"), 1, signal.SIGINT)
+        whole = contents(self.path("p.st.checkpoint"))
+        for option, value, says in (("--epochs", "40", ["epochs is 12", "should be 40"]), ("--epsilon", "0.2", "epsilon is"),
+                                    ("--seed", "9", ["seed is 0", "should be 9"])):
+            self.refuse(*self.purifier_training("p.st", option, value), "--resume", says=says)
+        self.assertEqual(contents(self.path("p.st.checkpoint")), whole)
+        self.stop_after_epochs(self.classifier_training("c.st"), 1, signal.SIGINT)
+        self.refuse(*self.classifier_training("c.st", "--momentum", "0.5"), "--resume", says=["momentum is", "should be 0.5"])
+
     def test_other_data_on_resuming(self):
         self.stop_after_epochs(self.classifier_training("c.st"), 1, signal.SIGINT)
         sample_files.write_idx_folder(self.path("small"), train=128, test=8, side=20)

@@ -363,6 +363,12 @@ START_TEST(test_training)
         ck_assert_int_eq(thrown([&] { trainer.set_data("noise", 8, 2); }, "out of 8"), CARSO_ERROR_INVALID_ARGUMENT);
         trainer.save(path);
         carso::trainer resumed = carso::trainer::load(context, path);
+        if (kind == 0) {
+            resumed.check(purifier);
+        } else {
+            resumed.check(classifier);
+            ck_assert_int_eq(thrown([&] { resumed.check(purifier); }, "of a classifier"), CARSO_ERROR_INVALID_ARGUMENT);
+        }
         const carso_train_report straight = trainer.step(describe(pixels), labels);
         const carso_train_report again = resumed.step(describe(pixels), labels);
         ck_assert(straight.step == again.step && straight.loss == again.loss &&

@@ -78,6 +78,13 @@ class Training(unittest.TestCase):
                     )
                 with carso.Trainer.load(path, self.context) as resumed:
                     self.assertEqual(resumed.steps_done, 1)
+                    options, others = ((PURIFIER, CLASSIFIER), (CLASSIFIER, PURIFIER))[number]
+                    name, other = (("purifier", "classifier"), ("classifier", "purifier"))[number]
+                    check = getattr(resumed, "check_" + name)
+                    check(**options)
+                    self.assertRaisesRegex(carso.InvalidArgumentError, "seed is 3", check, **{**options, "seed": 4})
+                    self.assertRaisesRegex(TypeError, "speed", check, **options, speed=1)
+                    self.assertRaises(carso.InvalidArgumentError, getattr(resumed, "check_" + other), **others)
                     self.assertEqual(resumed.step(*batch(1)), straight)
                     images = make_images(2, seed=8)
                     predict = "purify" if number == 0 else "predict"

@@ -121,6 +121,35 @@ START_TEST(what_the_data_was_is_kept)
 }
 END_TEST
 
+START_TEST(other_options_are_refused)
+{
+    carso_trainer *purifier = create(true), *classifier = create(false);
+    carso_purifier_training_options options = purifier->purifier_options;
+    carso_classifier_training_options others = classifier->classifier_options;
+    ck_assert_int_eq(carso_trainer_save(purifier, scratch_file("checkpoint")), CARSO_OK);
+    carso_trainer_destroy(purifier);
+    purifier = load("checkpoint");
+    ck_assert_int_eq(carso_trainer_check_purifier(purifier, &options), CARSO_OK);
+    options.seed++;
+    ck_assert_int_eq(carso_trainer_check_purifier(purifier, &options), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert(toy_message_has("option seed is") && toy_message_has("now should be"));
+    options.beta_final = nextafter(options.beta_final, 2);
+    ck_assert_int_eq(carso_trainer_check_purifier(purifier, &options), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert(toy_message_has("option beta_final is"));
+    ck_assert_int_eq(carso_trainer_check_purifier(purifier, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_check_classifier(purifier, &others), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert(toy_message_has("training of a purifier"));
+    ck_assert_int_eq(carso_trainer_check_classifier(classifier, &others), CARSO_OK);
+    others.momentum = 0.5;
+    ck_assert_int_eq(carso_trainer_check_classifier(classifier, &others), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert(toy_message_has("option momentum is") && toy_message_has("now should be 0.5"));
+    ck_assert_int_eq(carso_trainer_check_purifier(NULL, &options), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_check_classifier(NULL, &others), CARSO_ERROR_INVALID_ARGUMENT);
+    carso_trainer_destroy(purifier);
+    carso_trainer_destroy(classifier);
+}
+END_TEST
+
 START_TEST(sub_batches_do_not_follow_the_new_memory_limit)
 {
     carso_trainer *straight = create(true), *resumed = NULL;
@@ -295,6 +324,7 @@ int main(void)
     tcase_add_test(tests, classifier_training_continues_bit_for_bit);
     tcase_add_test(tests, what_the_data_was_is_kept);
     tcase_add_test(tests, sub_batches_do_not_follow_the_new_memory_limit);
+    tcase_add_test(tests, other_options_are_refused);
     tcase_add_test(tests, a_checkpoint_survives_a_kill_in_the_middle_of_the_next);
     tcase_add_test(tests, other_files_are_refused);
     tcase_add_test(tests, truncated_files_are_refused);

@@ -3,7 +3,7 @@
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 from ._handle import PathLike, check, encode_path, failure, fill, integer
 from ._images import Layout, Order, Shape, as_labels, describe
@@ -209,9 +209,25 @@ class Trainer(ContextHandle):
         )
         check(status, self._context_address)
 
+    def check_purifier(self, **options: Any) -> None:
+        """Refuses another training than that of a purifier with these options, which are those of Trainer.purifier."""
+        self._check(PurifierTrainingOptions, "purifier", options)
+
+    def check_classifier(self, **options: Any) -> None:
+        """Refuses another training than that of a classifier with these options, which are those of Trainer.classifier."""
+        self._check(ClassifierTrainingOptions, "classifier", options)
+
     def save(self, path: PathLike) -> None:
         """Writes a checkpoint, which is a model file too; a failure leaves what was at path as it was."""
         check(library.carso_trainer_save(self.address, encode_path(path)), self._context_address)
+
+    def _check(self, kind: Any, name: str, given: Mapping[str, Any]) -> None:
+        names = {field[0] for field in kind._fields_} - {"struct_size"}
+        for option in given:
+            if option not in names:
+                raise TypeError(f"no option of a {name}'s training is called {option}")
+        options = fill(kind, f"carso_{name}_training_options_init", given)
+        check(getattr(library, f"carso_trainer_check_{name}")(self.address, ctypes.byref(options)), self._context_address)
 
     @classmethod
     def _create(cls, function: str, model: Model, options: Any) -> "Trainer":
