@@ -232,6 +232,16 @@ static char *command_text(const evaluate_settings *own, const carso_context *con
     return fclose(stream) == 0 ? text : NULL;
 }
 
+static exit_status tell_command(const evaluate_settings *own, carso_evaluation *evaluation, const carso_context *context, char **arguments)
+{
+    char *text = command_text(own, context, arguments);
+    json_t *utf8 = text ? session_json_text(text) : NULL;
+    carso_status status = utf8 ? carso_evaluation_set_command(evaluation, json_string_value(utf8)) : CARSO_ERROR_OUT_OF_MEMORY;
+    json_decref(utf8);
+    free(text);
+    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot evaluate");
+}
+
 static exit_status evaluate_samples(const evaluate_settings *own, const carso_model *model, const samples *held,
                                     carso_evaluation_options *options, const char *state, char **arguments)
 {
@@ -243,16 +253,18 @@ static exit_status evaluate_samples(const evaluate_settings *own, const carso_mo
     if (created != CARSO_OK) {
         return session_failure(context, created, "cannot evaluate");
     }
+    exit_status told = tell_command(own, evaluation, context, arguments);
+    if (told != STATUS_OK) {
+        carso_evaluation_destroy(evaluation);
+        return told;
+    }
     carso_status resumed = own->resume ? carso_evaluation_resume(evaluation, state) : CARSO_OK;
     exit_status status = resumed == CARSO_OK ? run_steps(own, context, evaluation, state)
                                              : session_failure(context, resumed, "cannot resume from %s", state);
-    output_settings output = {.output = own->output, .strict = own->strict, .json = own->common.json, .page = own->report, .model = model};
-    char *repeating = status == STATUS_OK ? command_text(own, context, arguments) : NULL;
+    const output_settings output = {.output = own->output, .strict = own->strict, .json = own->common.json, .page = own->report, .model = model};
     if (status == STATUS_OK) {
-        output.command = repeating;
         status = evaluation_publish(context, evaluation, &output);
     }
-    free(repeating);
     carso_evaluation_destroy(evaluation);
     return status;
 }

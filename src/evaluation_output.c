@@ -137,8 +137,7 @@ exit_status evaluation_publish(carso_context *context, carso_evaluation *evaluat
     exit_status status = saved == CARSO_OK ? STATUS_OK : session_failure(context, saved, "cannot write %s", state);
     const char *known = status == STATUS_OK ? carso_evaluation_result(evaluation) : NULL;
     json_t *result = known ? json_loads(known, 0, NULL) : NULL;
-    bool complete = result && (!settings->command || json_object_set_new(result, "command", session_json_text(settings->command)) == 0);
-    char *result_text = complete ? json_dumps(result, JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER) : NULL;
+    char *result_text = result ? json_dumps(result, JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER) : NULL;
     if (status == STATUS_OK && !result_text) {
         complain("out of memory");
         status = STATUS_FAILURE;
@@ -147,7 +146,7 @@ exit_status evaluation_publish(carso_context *context, carso_evaluation *evaluat
         status = write_text(json, result_text);
     }
     if (status == STATUS_OK && settings->page) {
-        char *page = report_make(result, evaluation, settings->model, settings->command);
+        char *page = report_make(result, evaluation, settings->model);
         status = page ? write_text(settings->page, page) : STATUS_FAILURE;
         free(page);
     }

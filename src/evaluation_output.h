@@ -9,7 +9,6 @@ typedef struct output_settings {
     const char *output; /* files are this and an ending */
     bool strict, json;
     const char *page;    /* HTML report to write, or NULL */
-    const char *command; /* that repeats it, for page and result; NULL: not known */
     const carso_model *model; /* for the page's reconstructions; NULL: none */
 } output_settings;
 

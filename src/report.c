@@ -262,11 +262,11 @@ static void protocol(report *page)
 }
 
 /* Lines end between words, not behind the hyphens of options. */
-static void command_words(report *page)
+static void command_words(report *page, const char *line)
 {
     char word[2] = "";
     fputs("<span>", page->stream);
-    for (const char *letter = page->command; *letter; letter++) {
+    for (const char *letter = line; *letter; letter++) {
         if (*letter == ' ') {
             fputs("</span> <span>", page->stream);
             continue;
@@ -282,9 +282,13 @@ static void origin(report *page)
     static const char *const names[] = {"model_sha256", "data_sha256", "configuration_sha256"};
     const json_t *configuration = json_object_get(page->result, "configuration");
     fputs("<h2>How to repeat it</h2>\n", page->stream);
-    if (page->command) {
+    const json_t *commands = json_object_get(page->result, "commands");
+    if (json_array_size(commands) > 1) {
+        fputs("<p>A command for each shard; <code>carso merge</code> joins them.</p>\n", page->stream);
+    }
+    for (size_t i = 0; i < json_array_size(commands); i++) {
         fputs("<pre>", page->stream);
-        command_words(page);
+        command_words(page, json_string_value(json_array_get(commands, i)));
         fputs("</pre>\n", page->stream);
     }
     fprintf(page->stream, "<p>carso %s, backend %s.</p>\n<div class=\"wide\"><table><thead><tr><th>what</th><th>SHA-256</th></tr></thead>\n",
@@ -332,11 +336,11 @@ static void write_page(report *page)
     fputs("</body></html>\n", page->stream);
 }
 
-char *report_make(const json_t *result, carso_evaluation *evaluation, const carso_model *model, const char *repeating)
+char *report_make(const json_t *result, carso_evaluation *evaluation, const carso_model *model)
 {
     char *text = NULL;
     size_t size = 0;
-    report page = {.stream = open_memstream(&text, &size), .result = result, .evaluation = evaluation, .model = model, .command = repeating};
+    report page = {.stream = open_memstream(&text, &size), .result = result, .evaluation = evaluation, .model = model};
     if (page.stream) {
         write_page(&page);
         page.failed = fclose(page.stream) != 0 || page.failed;

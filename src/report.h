@@ -11,12 +11,11 @@ typedef struct report {
     const json_t *result;
     carso_evaluation *evaluation;
     const carso_model *model; /* for reconstructions; NULL: none are shown */
-    const char *command;      /* that repeats the evaluation; NULL: not known */
     bool failed;              /* memory ran out */
 } report;
 
 /* The page as text, to be freed; NULL after a complaint. */
-char *report_make(const json_t *result, carso_evaluation *evaluation, const carso_model *model, const char *repeating);
+char *report_make(const json_t *result, carso_evaluation *evaluation, const carso_model *model);
 
 /* Text with what HTML would take for markup replaced. */
 void report_text(report *page, const char *text);

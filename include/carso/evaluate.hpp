@@ -71,6 +71,12 @@ public:
     /** Goes on from a file of save; this evaluation must be new, and of the same model, images, labels and options. */
     void resume(const std::string &path) { detail::check(carso_evaluation_resume(get(), path.c_str()), context_); }
 
+    /** How it is repeated: files keep it, and the result has it in "commands". */
+    void set_command(const std::string &command)
+    {
+        detail::check(carso_evaluation_set_command(get(), command.c_str()), context_);
+    }
+
     /** Configuration, figures and flags, as JSON. */
     std::string result() const
     {

@@ -174,7 +174,8 @@ carso_status cso_evaluation_allocate(carso_context *context, carso_evaluation **
         return cso_fail_memory(context, "the evaluation");
     (*out)->context = context;
     cso_context_retain(context);
-    return CARSO_OK;
+    (*out)->commands = json_array();
+    return (*out)->commands ? CARSO_OK : cso_fail_memory(context, "the evaluation");
 }
 
 static carso_status build(carso_evaluation *evaluation, const carso_model *model, cso_image_batch *batch, const int32_t *labels,

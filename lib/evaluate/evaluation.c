@@ -197,6 +197,7 @@ void carso_evaluation_destroy(carso_evaluation *evaluation)
     carso_model_destroy(evaluation->model);
     json_decref(evaluation->configuration);
     json_decref(evaluation->class_names);
+    json_decref(evaluation->commands);
     cso_protocol_destroy(&evaluation->protocol);
     cso_columns_destroy(&evaluation->columns);
     cso_release(context, evaluation->cell);

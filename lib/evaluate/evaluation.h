@@ -52,6 +52,7 @@ struct carso_evaluation {
     carso_context *context;
     carso_model *model; /* NULL: to look at only */
     json_t *configuration, *class_names;
+    json_t *commands; /* that repeat it, as the caller told: of a merged one, each shard's */
     char model_hash[CSO_SHA256_TEXT], data_hash[CSO_SHA256_TEXT], configuration_hash[CSO_SHA256_TEXT];
     cso_protocol protocol;
     int norm, aggregation, batch, shard, shards, classes;

@@ -190,6 +190,7 @@ static json_t *result_json(const carso_evaluation *evaluation, double *share, bo
     set(object, "data_sha256", json_string(evaluation->data_hash), failed);
     set(object, "configuration_sha256", json_string(evaluation->configuration_hash), failed);
     set(object, "configuration", sorted(evaluation->configuration), failed);
+    set(object, "commands", json_deep_copy(evaluation->commands), failed);
     return object;
 }
 

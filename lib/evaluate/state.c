@@ -10,6 +10,7 @@
 #include "evaluate/evaluation.h"
 
 #define FILE_VERSION 2
+#define MOST_COMMANDS 65536
 #define METADATA "evaluation"
 #define METADATA_CRC "evaluation_crc32"
 
@@ -33,9 +34,9 @@ static json_t *describe(const carso_evaluation *evaluation)
         json_decref(seconds);
         return NULL;
     }
-    return json_pack("{s:i, s:s, s:s, s:s, s:O, s:O, s:i, s:i, s:I, s:I, s:o}", "version", FILE_VERSION, "model_sha256",
+    return json_pack("{s:i, s:s, s:s, s:s, s:O, s:O, s:O, s:i, s:i, s:I, s:I, s:o}", "version", FILE_VERSION, "model_sha256",
                      evaluation->model_hash, "data_sha256", evaluation->data_hash, "configuration_sha256", evaluation->configuration_hash,
-                     "configuration", evaluation->configuration, "class_names", evaluation->class_names, "shard", evaluation->shard,
+                     "configuration", evaluation->configuration, "class_names", evaluation->class_names, "commands", evaluation->commands, "shard", evaluation->shard,
                      "shards", evaluation->shards, "rows", (json_int_t)evaluation->columns.rows, "units_done",
                      (json_int_t)evaluation->units_done, "seconds", seconds);
 }
@@ -108,6 +109,36 @@ static carso_status read_position(carso_evaluation *evaluation, const json_t *js
     return CARSO_OK;
 }
 
+/* Files of an evaluation that was told of none have none. */
+static carso_status read_commands(carso_evaluation *evaluation, const json_t *json, const char *path)
+{
+    const json_t *commands;
+    if (!json_object_get(json, "commands"))
+        return CARSO_OK;
+    carso_status status = cso_json_array(evaluation->context, json, "commands", path, MOST_COMMANDS, &commands);
+    for (size_t i = 0; status == CARSO_OK && i < json_array_size(commands); i++)
+        if (!json_is_string(json_array_get(commands, i)))
+            status = cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: command %zu is not a text", path, i);
+    if (status != CARSO_OK)
+        return status;
+    json_decref(evaluation->commands);
+    evaluation->commands = json_incref((json_t *)commands);
+    return CARSO_OK;
+}
+
+carso_status carso_evaluation_set_command(carso_evaluation *evaluation, const char *command)
+{
+    if (!evaluation || !command)
+        return cso_fail_missing(evaluation ? evaluation->context : NULL, "carso_evaluation_set_command", "command");
+    json_t *const text = json_string(command);
+    json_t *const commands = text ? json_pack("[o]", text) : NULL;
+    if (!commands)
+        return cso_fail(evaluation->context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_set_command: the command is not UTF-8");
+    json_decref(evaluation->commands);
+    evaluation->commands = commands;
+    return CARSO_OK;
+}
+
 /* A file may hold anything: what would be used as an index has to be one. */
 static carso_status check_columns(const carso_evaluation *evaluation, const char *path)
 {
@@ -171,6 +202,8 @@ carso_status carso_evaluation_resume(carso_evaluation *evaluation, const char *p
         status = check_columns(evaluation, path);
     if (status == CARSO_OK)
         status = read_position(evaluation, json, path);
+    if (status == CARSO_OK && json_array_size(evaluation->commands) == 0)
+        status = read_commands(evaluation, json, path);
     json_decref(json);
     cso_safetensors_release(file);
     return status;
@@ -216,6 +249,8 @@ static carso_status take_description(carso_evaluation *evaluation, const json_t 
         status = read_hash(context, json, "configuration_sha256", path, evaluation->configuration_hash);
     if (status == CARSO_OK)
         status = cso_json_array(context, json, "class_names", path, 65536, &names);
+    if (status == CARSO_OK)
+        status = read_commands(evaluation, json, path);
     if (status != CARSO_OK)
         return status;
     evaluation->configuration = json_incref(json_object_get(json, "configuration"));
@@ -301,6 +336,20 @@ static carso_status copy_parts(carso_evaluation *whole, carso_evaluation *const 
     return cso_columns_sort(&whole->columns, "position");
 }
 
+/* In the order of shards, whatever that of the files. */
+static carso_status join_commands(carso_evaluation *whole, carso_evaluation *const *part, size_t count)
+{
+    json_t *const commands = json_array(); /* the parts' own are theirs */
+    int failed = !commands;
+    for (size_t shard = 0; shard < count; shard++)
+        for (size_t p = 0; p < count; p++)
+            if ((size_t)part[p]->shard == shard)
+                failed |= json_array_extend(commands, part[p]->commands);
+    json_decref(whole->commands);
+    whole->commands = commands;
+    return failed ? cso_fail_memory(whole->context, "the evaluation") : CARSO_OK;
+}
+
 static carso_status join(carso_context *context, carso_evaluation *const *part, const char *const *path, size_t count, carso_evaluation **out)
 {
     carso_status status = check_parts(context, part, path, count);
@@ -312,6 +361,8 @@ static carso_status join(carso_context *context, carso_evaluation *const *part, 
     json_decref(json);
     if (status == CARSO_OK)
         status = copy_parts(*out, part, count);
+    if (status == CARSO_OK)
+        status = join_commands(*out, part, count);
     if (status == CARSO_OK) {
         (*out)->shard = 0;
         (*out)->shards = 1;

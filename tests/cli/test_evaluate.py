@@ -132,7 +132,7 @@ class Evaluation(TrainedTest):
     def test_command_repeats_it(self):
         """To the same bits, whatever was left to defaults."""
         self.run_program(*self.evaluation("e", "--report", "e.html", "--precise", "--memory-limit", "64"), "-q")
-        command = self.result("e")["command"]
+        (command,) = self.result("e")["commands"]
         shown = re.search("<pre>(.*)</pre>", open(self.path("e.html")).read())[1]
         self.assertEqual(html.unescape(re.sub("<[^>]*>", "", shown)), command)
         for words in ("--threads 1", "--memory-limit 64", "--precise", "--batch 5", f"--backend {self.result('e')['configuration']['backend']}"):
@@ -141,7 +141,7 @@ class Evaluation(TrainedTest):
         self.assertEqual(name, "carso")
         self.run_program(*arguments, "-o", "again", "-q")
         self.check_same("e", "again")
-        default = self.run_json("evaluate", self.classifier, self.data, "-p", "toy.json", "-o", "default", "-n", "5")["command"]
+        default = self.run_json("evaluate", self.classifier, self.data, "-p", "toy.json", "-o", "default", "-n", "5")["commands"][0]
         self.assertRegex(default, r" --backend [a-z-]+ --threads [1-9]\d* --memory-limit 1024\Z")
 
     def test_classifier_alone(self):
@@ -200,10 +200,15 @@ class Evaluation(TrainedTest):
             self.run_program(*self.evaluation(f"part{shard}", "--shard", f"{shard}/3"), "-q")
         parts = [f"part{shard}.safetensors" for shard in (1, 2, 3)]
         self.refuse("merge", *parts[:2], "-o", "merged", says="2 files of the 3 shards")
-        out, _ = self.run_program("merge", *parts, "-o", "merged")
+        out, _ = self.run_program("merge", *reversed(parts), "-o", "merged", "--report", "merged.html")
         self.assertIn("protocol toy, 24 images", out)
         whole, merged = self.result("whole"), self.result("merged")
-        self.assertIn(" --batch 5 ", whole.pop("command"))
+        (command,), commands = whole.pop("commands"), merged.pop("commands")
+        self.assertIn(" --batch 5 ", command)
+        self.assertEqual([re.sub(r" --shard \d/3", "", each) for each in commands], [command] * 3)
+        self.assertEqual([re.search(r"--shard (\d)/3", each)[1] for each in commands], ["1", "2", "3"])
+        shown = re.findall("<pre>(.*)</pre>", open(self.path("merged.html")).read())
+        self.assertEqual([html.unescape(re.sub("<[^>]*>", "", each)) for each in shown], commands)
         self.assertEqual(whole, merged)
         self.check_same_tensors("whole", "merged")
 

@@ -429,9 +429,11 @@ START_TEST(test_evaluations)
     for (options.shard = 0; options.shard < 2; options.shard++) {
         carso::evaluation shard(model, describe(pixels), labels, options);
         shard.run();
+        shard.set_command("shard " + std::to_string(options.shard));
         shard.save(shard_paths[static_cast<std::size_t>(options.shard)]);
     }
     const carso::evaluation merged = carso::evaluation::merge(context, {shard_paths[1], shard_paths[0]});
+    ck_assert(merged.result().find("[\"shard 0\", \"shard 1\"]") != std::string::npos);
     ck_assert(std::equal(merged.images(0).begin(), merged.images(0).end(), whole.images(0).begin()));
     ck_assert_int_eq(thrown([&] { carso::evaluation::merge(context, {shard_paths[0]}); }, "each is needed"),
                      CARSO_ERROR_INVALID_ARGUMENT);

@@ -92,7 +92,14 @@ class Evaluations(unittest.TestCase):
             carso.evaluate(
                 self.model, self.images, self.labels, path=self.path(str(shard)), shard=shard, shards=2, **self.options
             )
+            with carso.Evaluation.open(self.path(str(shard))) as told:
+                told.set_command(f"shard {shard}")
+                self.assertRaises(ValueError, told.set_command, "\0")
+                told.save(self.path(str(shard)))
         merged = carso.Evaluation.merge(self.path("1"), self.path("0"))
+        self.assertEqual(merged.result["commands"], ["shard 0", "shard 1"])
+        merged.set_command("")
+        whole.set_command("")
         self.assertEqual(timeless(whole.result), timeless(merged.result))
 
     def test_a_loss_of_the_caller_s_own(self):

@@ -304,6 +304,53 @@ START_TEST(shards_are_the_whole)
 }
 END_TEST
 
+static void check_commands(carso_evaluation *evaluation, const char *expected)
+{
+    const char *const result = carso_evaluation_result(evaluation);
+    ck_assert_ptr_nonnull(result);
+    ck_assert_ptr_nonnull(strstr(result, expected));
+}
+
+/* Kept in files, joined in the order of the shards, left alone by what is refused. */
+START_TEST(commands_are_kept)
+{
+    static const char *const path[] = {"second", "first"};
+    char name[2][sizeof scratch_path + 16];
+    const char *parts[2];
+    carso_evaluation *whole = NULL;
+    toy_options.shards = 2;
+    for (int i = 0; i < 2; i++) {
+        toy_options.shard = 1 - i;
+        carso_evaluation *const part = toy_evaluation(toy_model);
+        check_commands(part, "\"commands\": []");
+        ck_assert_int_eq(carso_evaluation_set_command(part, "not this"), CARSO_OK);
+        ck_assert_int_eq(carso_evaluation_set_command(part, path[i]), CARSO_OK);
+        ck_assert_int_eq(carso_evaluation_set_command(part, "\xff"), CARSO_ERROR_INVALID_ARGUMENT);
+        ck_assert_int_eq(carso_evaluation_set_command(part, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+        toy_run(part);
+        snprintf(name[i], sizeof name[i], "%s/%s", scratch_path, path[i]);
+        parts[i] = name[i];
+        ck_assert_int_eq(carso_evaluation_save(part, parts[i]), CARSO_OK);
+        carso_evaluation_destroy(part);
+    }
+    ck_assert_int_eq(carso_evaluation_merge(toy_context, parts, 2, &whole), CARSO_OK);
+    check_commands(whole, "\"commands\": [\"first\", \"second\"]");
+    ck_assert_int_eq(carso_evaluation_save(whole, scratch_file("whole")), CARSO_OK);
+    carso_evaluation_destroy(whole);
+    toy_options.shards = 1;
+    toy_options.shard = 0;
+    carso_evaluation *const silent = toy_evaluation(toy_model), *const told = toy_evaluation(toy_model);
+    ck_assert_int_eq(carso_evaluation_set_command(told, "a \"third\""), CARSO_OK);
+    ck_assert_int_eq(carso_evaluation_resume(silent, scratch_file("whole")), CARSO_OK);
+    ck_assert_int_eq(carso_evaluation_resume(told, scratch_file("whole")), CARSO_OK);
+    check_commands(silent, "\"commands\": [\"first\", \"second\"]");
+    check_commands(told, "\"commands\": [\"a \\\"third\\\"\"]");
+    ck_assert_int_eq(carso_evaluation_set_command(NULL, "none"), CARSO_ERROR_INVALID_ARGUMENT);
+    carso_evaluation_destroy(silent);
+    carso_evaluation_destroy(told);
+}
+END_TEST
+
 static void refuse(const carso_model *model, const char *expected)
 {
     int32_t finished;
@@ -552,6 +599,7 @@ int main(void)
     tcase_add_test(tests, progress_and_cancellation);
     tcase_add_test(tests, cost_is_known);
     tcase_add_test(tests, shards_are_the_whole);
+    tcase_add_test(tests, commands_are_kept);
     tcase_add_test(tests, resumes_nothing_else);
     tcase_add_test(tests, damaged_files);
     tcase_add_test(tests, bad_options);

@@ -102,6 +102,7 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     ),
     "carso_evaluation_step": (c_int, [c_void_p, structs.ProgressCallback, c_void_p, POINTER(c_int32)]),
     "carso_evaluation_save": (c_int, [c_void_p, c_char_p]),
+    "carso_evaluation_set_command": (c_int, [c_void_p, c_char_p]),
     "carso_evaluation_resume": (c_int, [c_void_p, c_char_p]),
     "carso_evaluation_open": (c_int, [c_void_p, c_char_p, POINTER(c_void_p)]),
     "carso_evaluation_merge": (c_int, [c_void_p, POINTER(c_char_p), c_size_t, POINTER(c_void_p)]),

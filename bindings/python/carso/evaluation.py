@@ -137,6 +137,13 @@ class Evaluation(ContextHandle):
         """Goes on from a file of save(), of the same model, images, labels and options."""
         check(library.carso_evaluation_resume(self.address, encode_path(path)), self._context_address)
 
+    def set_command(self, command: str) -> None:
+        """Tells how it is repeated: files keep that, and ``result["commands"]`` has it, of a merged evaluation each shard's."""
+        encoded = command.encode()
+        if b"\0" in encoded:
+            raise ValueError("a command with a null character")
+        check(library.carso_evaluation_set_command(self.address, encoded), self._context_address)
+
     @property
     def count(self) -> int:
         """Number of images that are finished."""
