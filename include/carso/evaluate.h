@@ -84,8 +84,9 @@ CARSO_API carso_status carso_evaluation_resume(carso_evaluation *evaluation, con
 CARSO_API carso_status carso_evaluation_open(carso_context *context, const char *path, carso_evaluation **out_evaluation);
 
 /**
- * Tells how this evaluation is repeated, as a command line or in words (UTF-8): files keep it, and the result has it in "commands", a
- * merged one's those of all shards. A resumed evaluation that was not told has what its file has. Since 0.1.
+ * Tells how this evaluation is repeated, as a command line or in words, in place of what was told before: files keep it, and the result
+ * has it in "commands", a merged one's those of all shards. A resumed evaluation that was not told has what its file has. command is
+ * copied. INVALID_ARGUMENT: it is not UTF-8. Since 0.1.
  */
 CARSO_API carso_status carso_evaluation_set_command(carso_evaluation *evaluation, const char *command);
 

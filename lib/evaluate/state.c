@@ -36,8 +36,8 @@ static json_t *describe(const carso_evaluation *evaluation)
     }
     return json_pack("{s:i, s:s, s:s, s:s, s:O, s:O, s:O, s:i, s:i, s:I, s:I, s:o}", "version", FILE_VERSION, "model_sha256",
                      evaluation->model_hash, "data_sha256", evaluation->data_hash, "configuration_sha256", evaluation->configuration_hash,
-                     "configuration", evaluation->configuration, "class_names", evaluation->class_names, "commands", evaluation->commands, "shard", evaluation->shard,
-                     "shards", evaluation->shards, "rows", (json_int_t)evaluation->columns.rows, "units_done",
+                     "configuration", evaluation->configuration, "class_names", evaluation->class_names, "commands", evaluation->commands,
+                     "shard", evaluation->shard, "shards", evaluation->shards, "rows", (json_int_t)evaluation->columns.rows, "units_done",
                      (json_int_t)evaluation->units_done, "seconds", seconds);
 }
 
@@ -130,10 +130,14 @@ carso_status carso_evaluation_set_command(carso_evaluation *evaluation, const ch
 {
     if (!evaluation || !command)
         return cso_fail_missing(evaluation ? evaluation->context : NULL, "carso_evaluation_set_command", "command");
-    json_t *const text = json_string(command);
-    json_t *const commands = text ? json_pack("[o]", text) : NULL;
+    json_t *const commands = json_array();
     if (!commands)
-        return cso_fail(evaluation->context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_set_command: the command is not UTF-8");
+        return cso_fail_memory(evaluation->context, "the command");
+    if (json_array_append_new(commands, json_string(command)) != 0) {
+        json_decref(commands);
+        return cso_fail(evaluation->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "carso_evaluation_set_command: the command is not UTF-8, or memory ran out");
+    }
     json_decref(evaluation->commands);
     evaluation->commands = commands;
     return CARSO_OK;
