@@ -109,21 +109,25 @@ static carso_status read_position(carso_evaluation *evaluation, const json_t *js
     return CARSO_OK;
 }
 
-/* Files of an evaluation that was told of none have none. */
-static carso_status read_commands(carso_evaluation *evaluation, const json_t *json, const char *path)
+/* *out is NULL where the file has none. */
+static carso_status find_commands(carso_context *context, const json_t *json, const char *path, const json_t **out)
 {
-    const json_t *commands;
+    *out = NULL;
     if (!json_object_get(json, "commands"))
         return CARSO_OK;
-    carso_status status = cso_json_array(evaluation->context, json, "commands", path, MOST_COMMANDS, &commands);
-    for (size_t i = 0; status == CARSO_OK && i < json_array_size(commands); i++)
-        if (!json_is_string(json_array_get(commands, i)))
-            status = cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: command %zu is not a text", path, i);
-    if (status != CARSO_OK)
-        return status;
+    const carso_status status = cso_json_array(context, json, "commands", path, MOST_COMMANDS, out);
+    for (size_t i = 0; status == CARSO_OK && i < json_array_size(*out); i++)
+        if (!json_is_string(json_array_get(*out, i)))
+            return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: command %zu is not a text", path, i);
+    return status;
+}
+
+static void take_commands(carso_evaluation *evaluation, const json_t *commands)
+{
+    if (!commands)
+        return;
     json_decref(evaluation->commands);
     evaluation->commands = json_incref((json_t *)commands);
-    return CARSO_OK;
 }
 
 carso_status carso_evaluation_set_command(carso_evaluation *evaluation, const char *command)
@@ -193,6 +197,7 @@ carso_status carso_evaluation_resume(carso_evaluation *evaluation, const char *p
     carso_context *const context = evaluation->context;
     cso_safetensors *file = NULL;
     json_t *json = NULL;
+    const json_t *commands = NULL;
     if (!evaluation->model || evaluation->units_done > 0)
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_resume: the evaluation is not new");
     carso_status status = cso_safetensors_open(context, path, &file);
@@ -201,13 +206,15 @@ carso_status carso_evaluation_resume(carso_evaluation *evaluation, const char *p
     if (status == CARSO_OK)
         status = check_same(evaluation, json, path);
     if (status == CARSO_OK)
+        status = find_commands(context, json, path, &commands);
+    if (status == CARSO_OK)
         status = cso_columns_read(&evaluation->columns, file, path, 0, evaluation->columns.rows);
     if (status == CARSO_OK)
         status = check_columns(evaluation, path);
     if (status == CARSO_OK)
         status = read_position(evaluation, json, path);
     if (status == CARSO_OK && json_array_size(evaluation->commands) == 0)
-        status = read_commands(evaluation, json, path);
+        take_commands(evaluation, commands);
     json_decref(json);
     cso_safetensors_release(file);
     return status;
@@ -242,7 +249,7 @@ static carso_status read_shard(carso_evaluation *evaluation, const json_t *json,
 static carso_status take_description(carso_evaluation *evaluation, const json_t *json, const char *path, int64_t rows)
 {
     carso_context *const context = evaluation->context;
-    const json_t *names;
+    const json_t *names, *commands;
     int64_t norm;
     carso_status status = read_shard(evaluation, json, path);
     if (status == CARSO_OK)
@@ -254,9 +261,10 @@ static carso_status take_description(carso_evaluation *evaluation, const json_t 
     if (status == CARSO_OK)
         status = cso_json_array(context, json, "class_names", path, 65536, &names);
     if (status == CARSO_OK)
-        status = read_commands(evaluation, json, path);
+        status = find_commands(context, json, path, &commands);
     if (status != CARSO_OK)
         return status;
+    take_commands(evaluation, commands);
     evaluation->configuration = json_incref(json_object_get(json, "configuration"));
     evaluation->class_names = json_incref((json_t *)names);
     evaluation->columns.rows = rows > 0 ? rows : evaluation->columns.rows;
