@@ -41,6 +41,8 @@ enum { LINE = 16, HALVED = 16 };
 #define READ_COST 16
 #define MAKE_COST 24 /* of weights that are not constant, in each run */
 #define CACHED_WEIGHTS ((size_t)1 << 20)
+/* Half made weights used as they are, in columns' use of them. */
+#define COLUMNWISE_READ_COST 8
 
 struct cso_winograd_product {
     const cso_winograd *set;
@@ -57,6 +59,7 @@ struct cso_winograd_product {
     bool panels_outside;              /* not whole: a panel's rows of frequencies, not a row of all panels, follow */
     int64_t columns;                  /* not whole: so many frequencies are made together, two or a row */
     bool turns;                       /* the plain weights are the other direction's */
+    bool columnwise;                  /* half made weights serve as they are: filtering from row to row alone */
     size_t v_stride, v_pitch, m_stride, m_pitch; /* floats from tile to tile and from frequency to frequency */
 };
 
@@ -120,6 +123,39 @@ static cso_winograd_form form_of(const carso_context *context, const cso_winogra
     return whole <= limit / HALF_SHARE && constant ? CSO_WINOGRAD_HALF : CSO_WINOGRAD_PLAIN;
 }
 
+/*
+ * Filtering from row to row alone: every column of a strip of tiles has side frequencies, and a frequency's output is the
+ * sum of three columns' products. Columns follow one another, those of the padding too, so that the three are one row of
+ * a matrix, three times as long, and the next output's begins a column later. Between strips two outputs are of no use.
+ */
+static int64_t strips_of(const cso_winograd *set, const cso_winograd_shape *shape)
+{
+    return shape->batch * ((shape->out_height + set->step - 1) / set->step);
+}
+
+static int64_t strip_width(const cso_winograd_shape *shape) { return shape->out_width + CSO_WINOGRAD_KERNEL - 1; }
+
+static int64_t columns_of(const cso_winograd *set, const cso_winograd_shape *shape)
+{
+    return strips_of(set, shape) * strip_width(shape);
+}
+
+static int64_t products_of(const cso_winograd *set, const cso_winograd_shape *shape)
+{
+    return columns_of(set, shape) - CSO_WINOGRAD_KERNEL + 1;
+}
+
+/* What a run costs, in multiply-adds of one input with one output, transforms aside. */
+static int64_t columnwise_cost(const cso_winograd *set, const cso_winograd_shape *shape)
+{
+    return set->side * CSO_WINOGRAD_KERNEL * (products_of(set, shape) + COLUMNWISE_READ_COST);
+}
+
+static bool columnwise_possible(const cso_winograd *set, const cso_winograd_shape *shape, cso_winograd_form form)
+{
+    return form == CSO_WINOGRAD_HALF && set->column_name && shape->in % LINE == 0;
+}
+
 bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
                                const cso_parameter *weight)
 {
@@ -138,8 +174,12 @@ bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geo
         products * ((weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST) + (weight->constant ? 0 : MAKE_COST));
     const double direct = 9.0 * (double)(s.batch * s.out_height * s.out_width) * (double)s.out * (double)s.in;
     const double filtered = (double)frequencies * ((double)(s.batch * tiles) * each_tile + once);
-    const bool whole = form_of(device->context, device->winograd, &s, weight->constant) == CSO_WINOGRAD_WHOLE;
-    return direct > (whole ? LEAST_GAIN : LEAST_MADE_GAIN) * filtered;
+    const cso_winograd_form form = form_of(device->context, device->winograd, &s, weight->constant);
+    if (columnwise_possible(device->winograd, &s, form) &&
+        direct > LEAST_MADE_GAIN * products * (double)columnwise_cost(device->winograd, &s)) {
+        return true;
+    }
+    return direct > (form == CSO_WINOGRAD_WHOLE ? LEAST_GAIN : LEAST_MADE_GAIN) * filtered;
 }
 
 /* An odd number of cache lines modulo 64, so that one tile's frequencies fall into different sets of the caches. */
@@ -176,6 +216,12 @@ static void divide(const carso_context *context, cso_winograd_product *p)
     p->panels_outside = p->form == CSO_WINOGRAD_PLAIN && !far;
     p->columns = p->form == CSO_WINOGRAD_HALF && far ? 2 : p->set->side;
     p->turns = p->form == CSO_WINOGRAD_PLAIN && s->turned && p->parameter->constant;
+    p->columnwise = columnwise_possible(p->set, s, p->form) &&
+                    columnwise_cost(p->set, s) < p->set->frequencies * (p->tiles + READ_COST);
+    if (p->columnwise) {
+        p->v_pitch = pitch_of((size_t)columns_of(p->set, s) * p->v_stride);
+        p->m_pitch = pitch_of((size_t)columns_of(p->set, s) * p->m_stride);
+    }
 }
 
 carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
@@ -219,12 +265,15 @@ void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *prod
     cso_release(device->context, product);
 }
 
-const char *cso_winograd_product_name(const cso_winograd_product *product) { return product->set->name; }
+const char *cso_winograd_product_name(const cso_winograd_product *product)
+{
+    return product->columnwise ? product->set->column_name : product->set->name;
+}
 
 /* Floats of one block's frequencies, before and after the products. */
 static size_t block_floats(const cso_winograd_product *p)
 {
-    return (size_t)p->set->frequencies * (p->v_pitch + p->m_pitch);
+    return (size_t)(p->columnwise ? p->set->side : p->set->frequencies) * (p->v_pitch + p->m_pitch);
 }
 
 /* Room of a thread where weights are not whole: those of a panel that are made together, what they are made from where
@@ -244,7 +293,7 @@ static size_t turned_floats(const cso_winograd_product *p)
 
 static size_t room_floats(const cso_winograd_product *p)
 {
-    return p->form == CSO_WINOGRAD_WHOLE
+    return p->form == CSO_WINOGRAD_WHOLE || p->columnwise
                ? 0
                : (size_t)p->columns * made_pitch(p) + pitch_of(half_floats(p) + turned_floats(p));
 }
@@ -376,11 +425,11 @@ static void multiply_made(const cso_winograd_product *p, int64_t count, int64_t 
         if (p->form == CSO_WINOGRAD_PLAIN) {
             for (int64_t c = 0; c < in; c += HALVED) {
                 const int64_t some = in - c < HALVED ? in - c : HALVED;
-                p->set->halve_weights(plain + c * CSO_WINOGRAD_AREA * width, some, row, room);
-                p->set->finish_weights(room, some, 0, side, made + c * width, made_pitch(p));
+                p->set->halve_weights(plain + c * CSO_WINOGRAD_AREA * width, some, row, room, HALVED * (size_t)width);
+                p->set->finish_weights(room, HALVED * (size_t)width, some, 0, side, made + c * width, made_pitch(p));
             }
         } else {
-            p->set->finish_weights(half, in, first, p->columns, made, made_pitch(p));
+            p->set->finish_weights(half, (size_t)(in * width), in, first, p->columns, made, made_pitch(p));
         }
         for (int64_t j = 0; j < p->columns; j++) {
             const size_t f = (size_t)(row * side + first + j);
@@ -432,6 +481,65 @@ static void run_shared_block(const cso_device *device, const cso_winograd_produc
     }
 }
 
+static void column_in(const cso_winograd_product *p, const float *source, const float *zero, int64_t column, float *v)
+{
+    const cso_winograd_shape *const s = &p->shape;
+    const int64_t strip = column / strip_width(s), strips = p->per_image / p->across;
+    const int64_t x = column % strip_width(s) - s->pad[1], y0 = strip % strips * p->set->step - s->pad[0];
+    const float *const image = source + strip / strips * s->in_height * s->in_width * s->in;
+    const float *pixel[CSO_WINOGRAD_MOST_SIDE];
+    for (int64_t i = 0; i < p->set->side; i++) {
+        const int64_t y = y0 + i;
+        const bool inside = y >= 0 && y < s->in_height && x >= 0 && x < s->in_width;
+        pixel[i] = inside ? image + (y * s->in_width + x) * s->in : zero;
+    }
+    p->set->transform_column(pixel, s->in, v + (size_t)column * p->v_stride, p->v_pitch);
+}
+
+static void column_out(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
+                       int64_t column, const float *m)
+{
+    const cso_winograd_shape *const s = &p->shape;
+    const cso_finish *const with = &a->finish;
+    const int64_t strip = column / s->out_width, strips = p->per_image / p->across, step = p->set->step;
+    const int64_t x = column % s->out_width, y = strip % strips * step, row = s->out_width * s->out;
+    const int64_t height = s->out_height - y < step ? s->out_height - y : step;
+    const int64_t offset = (strip / strips * s->out_height + y) * row + x * s->out;
+    float *const to = a->out + offset;
+    p->set->finish_column(m + (size_t)(strip * strip_width(s) + x) * p->m_stride, p->m_pitch, s->out, height, p->scale,
+                          with->bias, with->residual ? with->residual + offset : NULL, to, (size_t)row);
+    for (int64_t i = 0; i < height && with->activation != CSO_NO_ACTIVATION; i++) {
+        device->loops->activate((size_t)s->out, with->activation, with->slope, to + i * row, to + i * row);
+    }
+}
+
+static void run_columns(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
+                        const float *source, const float *zero, float *v)
+{
+    const cso_winograd_shape *const s = &p->shape;
+    const int64_t columns = columns_of(p->set, s), outputs = strips_of(p->set, s) * s->out_width;
+    const int64_t length = CSO_WINOGRAD_KERNEL * s->in, width = p->set->panel, panel_floats = length * width;
+    float *const m = v + (size_t)p->set->side * p->v_pitch;
+#pragma omp parallel num_threads(p->threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t column = 0; column < columns; column++) {
+            column_in(p, source, zero, column, v);
+        }
+#pragma omp for schedule(static)
+        for (int64_t unit = 0; unit < p->set->side * p->panels; unit++) {
+            const int64_t row = unit / p->panels, panel = unit % p->panels;
+            const float *const rows = v + (size_t)row * p->v_pitch, *const weight = p->weight + unit * panel_floats;
+            p->set->multiply(products_of(p->set, s), length, 1, rows, p->v_stride, rows, weight,
+                             weight + panel_floats, width, m + (size_t)row * p->m_pitch + panel * width, p->m_stride);
+        }
+#pragma omp for schedule(static)
+        for (int64_t column = 0; column < outputs; column++) {
+            column_out(device, p, a, column, m);
+        }
+    }
+}
+
 carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_product *product,
                                       const cso_product_arguments *arguments)
 {
@@ -445,6 +553,10 @@ carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_pro
         now.weight = made;
     }
     memset(zero, 0, p->v_stride * sizeof *zero);
+    if (p->columnwise) {
+        run_columns(device, p, arguments, source, zero, blocks);
+        return CARSO_OK;
+    }
     if (p->shared) {
         for (int64_t block = 0; block < p->blocks; block++) {
             run_shared_block(device, p, arguments, source, zero, block, blocks);

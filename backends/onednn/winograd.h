@@ -14,21 +14,25 @@ enum { CSO_WINOGRAD_KERNEL = 3, CSO_WINOGRAD_AREA = 9, CSO_WINOGRAD_MOST_SIDE = 
 
 /* One size of tiles, in one instruction set's code. All instruction sets give the same bits. */
 typedef struct cso_winograd {
-    const char *name;
+    const char *name, *column_name; /* the latter NULL: always in both directions */
     int64_t step, side;  /* outputs and inputs of a tile in one direction */
     int64_t frequencies; /* side * side */
     int64_t panel; /* outputs that one product holds in registers; weights are stored so many together */
     int64_t rows;  /* and tiles */
-    /* A panel's weights to frequencies, first in one direction, then in the other: [channels][9][panel] to a row's
-     * [channels][3][panel], and that to [channels][panel] of two columns or all (side of them), pitch floats apart. */
-    void (*halve_weights)(const float *weight, int64_t channels, int64_t row, float *half);
-    void (*finish_weights)(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch);
+    /* A panel's weights to frequencies, first from row to row, then from column to column: [channels][9][panel] to
+     * [channels][panel] of a row and each of three columns, half_pitch floats apart, and that to [channels][panel] of two
+     * columns or all (side of them), pitch floats apart. */
+    void (*halve_weights)(const float *weight, int64_t channels, int64_t row, float *half, size_t half_pitch);
+    void (*finish_weights)(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns, float *u,
+                           size_t pitch);
     /* A square of panel inputs and panel outputs of plain weights, [output][9][input], of which count outputs exist, as
      * halve_weights wants it for the gradient to the input: [input][9][output], flipped. */
     void (*turn_weights)(const float *plain, int64_t count, float *turned);
     /* pixel: side * side pointers to the tile's pixels. scale: factors of channels, or NULL. v[frequency * pitch +
      * channel]. */
     void (*transform_input)(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch);
+    /* The same of a column of side pixels, from row to row alone. */
+    void (*transform_column)(const float *const *pixel, int64_t channels, float *v, size_t pitch);
     /* m[row * m_stride + output] = sum over channels of v[row * v_stride + channel] * u[channel][output], for panels
      * panels of outputs. next: the rows that will be multiplied after these. ahead: what is fetched for later during the
      * first panel, channels * ahead_width floats; a panel of weights further with each. */
@@ -40,6 +44,9 @@ typedef struct cso_winograd {
     void (*transform_output)(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
                              const float *scale, const float *bias, const float *residual, float *y,
                              size_t row_stride, size_t next);
+    /* The same of a column of height outputs. */
+    void (*finish_column)(const float *m, size_t pitch, int64_t channels, int64_t height, const float *scale,
+                          const float *bias, const float *residual, float *y, size_t row_stride);
 } cso_winograd;
 
 #if defined(__x86_64__)
@@ -62,7 +69,7 @@ bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cs
 /* Forms of weights, which all give the same bits. Sizes are as 4 to 2 to 1, with F(2x2) as 16 to 12 to 9. */
 typedef enum cso_winograd_form {
     CSO_WINOGRAD_WHOLE, /* the frequencies, [frequency][output / panel][in][output % panel] */
-    CSO_WINOGRAD_HALF,  /* what finish_weights takes, [row][output / panel][in][3][output % panel] */
+    CSO_WINOGRAD_HALF,  /* what finish_weights takes, [row][output / panel][3][in][output % panel] */
     CSO_WINOGRAD_PLAIN  /* what halve_weights takes, [output / panel][in][9][output % panel] */
 } cso_winograd_form;
 

@@ -18,21 +18,24 @@ VALUE VECTOR weight_sum2(const float *first, size_t step, int64_t row)
     return ALL(0.5f) * (row == 1 ? even + odd : even - odd);
 }
 
-STEP void halve_weights2(const float *weight, int64_t channels, int64_t row, float *half)
+STEP void halve_weights2(const float *weight, int64_t channels, int64_t row, float *half, size_t half_pitch)
 {
-    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, half += 3 * PANEL) {
-        for (int i = 0; i < 3 * PANEL; i += WIDTH) {
-            STORE(half + i, weight_sum2(weight + i, 3 * PANEL, row));
+    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, half += PANEL) {
+        for (size_t k = 0; k < 3; k++) {
+            for (size_t i = 0; i < PANEL; i += WIDTH) {
+                STORE(half + k * half_pitch + i, weight_sum2(weight + k * PANEL + i, 3 * PANEL, row));
+            }
         }
     }
 }
 
-STEP void finish_weights2(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch)
+STEP void finish_weights2(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns, float *u,
+                          size_t pitch)
 {
-    for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
+    for (int64_t c = 0; c < channels; c++, half += PANEL, u += PANEL) {
         for (int i = 0; i < PANEL; i += WIDTH) {
             for (int64_t j = 0; j < columns; j++) {
-                STORE(u + (size_t)j * pitch + i, weight_sum2(half + i, PANEL, first + j));
+                STORE(u + (size_t)j * pitch + i, weight_sum2(half + i, half_pitch, first + j));
             }
         }
     }

@@ -6,6 +6,7 @@
 
 #define WINOGRAD cso_winograd_avx2
 #define WINOGRAD_NAME "winograd4:avx2"
+#define WINOGRAD_COLUMN_NAME "winograd4x1:avx2"
 #define WINOGRAD2 cso_winograd2_avx2
 #define WINOGRAD2_NAME "winograd2:avx2"
 #define TARGET __attribute__((target("avx2,fma,prfchw")))

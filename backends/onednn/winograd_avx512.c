@@ -5,6 +5,7 @@
 
 #define WINOGRAD cso_winograd_avx512
 #define WINOGRAD_NAME "winograd4:avx512"
+#define WINOGRAD_COLUMN_NAME "winograd4x1:avx512"
 #define WINOGRAD2 cso_winograd2_avx512
 #define WINOGRAD2_NAME "winograd2:avx512"
 #define TARGET __attribute__((target("avx512f,prfchw")))

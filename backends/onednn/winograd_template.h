@@ -62,40 +62,44 @@ static const float weight_rows[SIDE][3] = {
     {0, 0, 1},
 };
 
-STEP void halve_weights(const float *weight, int64_t channels, int64_t row, float *half)
+STEP void halve_weights(const float *weight, int64_t channels, int64_t row, float *half, size_t half_pitch)
 {
     const float *const g = weight_rows[row];
     const VECTOR g0 = ALL(g[0]), g1 = ALL(g[1]), g2 = ALL(g[2]);
-    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, half += 3 * PANEL) {
-        for (int i = 0; i < 3 * PANEL; i += WIDTH) {
-            STORE(half + i, PLUS_PRODUCT(g2, LOAD(weight + 6 * PANEL + i),
-                                         PLUS_PRODUCT(g1, LOAD(weight + 3 * PANEL + i), g0 * LOAD(weight + i))));
+    for (int64_t c = 0; c < channels; c++, weight += 9 * PANEL, half += PANEL) {
+        for (size_t k = 0; k < 3; k++) {
+            for (size_t i = 0; i < PANEL; i += WIDTH) {
+                const float *const w = weight + k * PANEL + i;
+                STORE(half + k * half_pitch + i,
+                      PLUS_PRODUCT(g2, LOAD(w + 6 * PANEL), PLUS_PRODUCT(g1, LOAD(w + 3 * PANEL), g0 * LOAD(w))));
+            }
         }
     }
 }
 
-STEP void finish_two(const float *half, int64_t channels, int64_t first, float *u, size_t pitch)
+STEP void finish_two(const float *half, size_t half_pitch, int64_t channels, int64_t first, float *u, size_t pitch)
 {
     const float *const g = weight_rows[first], *const f = weight_rows[first + 1];
     const VECTOR g0 = ALL(g[0]), g1 = ALL(g[1]), g2 = ALL(g[2]), f0 = ALL(f[0]), f1 = ALL(f[1]), f2 = ALL(f[2]);
-    for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
+    for (int64_t c = 0; c < channels; c++, half += PANEL, u += PANEL) {
         for (int i = 0; i < PANEL; i += WIDTH) {
-            const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + PANEL + i), h2 = LOAD(half + 2 * PANEL + i);
+            const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + half_pitch + i), h2 = LOAD(half + 2 * half_pitch + i);
             STORE(u + i, PLUS_PRODUCT(g1, h1, PLUS_PRODUCT(g2, h2, g0 * h0)));
             STORE(u + pitch + i, PLUS_PRODUCT(f1, h1, PLUS_PRODUCT(f2, h2, f0 * h0)));
         }
     }
 }
 
-STEP void finish_weights(const float *half, int64_t channels, int64_t first, int64_t columns, float *u, size_t pitch)
+STEP void finish_weights(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns, float *u,
+                         size_t pitch)
 {
     if (columns != SIDE) {
-        finish_two(half, channels, first, u, pitch);
+        finish_two(half, half_pitch, channels, first, u, pitch);
         return;
     }
-    for (int64_t c = 0; c < channels; c++, half += 3 * PANEL, u += PANEL) {
+    for (int64_t c = 0; c < channels; c++, half += PANEL, u += PANEL) {
         for (int i = 0; i < PANEL; i += WIDTH) {
-            const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + PANEL + i), h2 = LOAD(half + 2 * PANEL + i);
+            const VECTOR h0 = LOAD(half + i), h1 = LOAD(half + half_pitch + i), h2 = LOAD(half + 2 * half_pitch + i);
             const VECTOR even_a = PLUS_PRODUCT(ALL(weight_rows[1][2]), h2, ALL(weight_rows[1][0]) * h0);
             const VECTOR even_b = PLUS_PRODUCT(ALL(weight_rows[3][2]), h2, ALL(weight_rows[3][0]) * h0);
             STORE(u + i, ALL(weight_rows[0][0]) * h0);
@@ -177,6 +181,17 @@ STEP void transform_input(const float *const *pixel, const float *scale, int64_t
     }
 }
 
+STEP void transform_column(const float *const *pixel, int64_t channels, float *v, size_t pitch)
+{
+    for (int64_t c = 0; c < channels; c += WIDTH) {
+        const int64_t count = channels - c < WIDTH ? channels - c : WIDTH;
+        VECTOR column[SIDE], out[SIDE];
+        UNROLLED for (int i = 0; i < SIDE; i++) { column[i] = load_some(pixel[i] + c, count); }
+        input_transform(column, out);
+        UNROLLED for (int i = 0; i < SIDE; i++) { STORE(v + (size_t)i * pitch + c, out[i]); }
+    }
+}
+
 VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width,
                          const float *scale, const float *bias, const float *residual, float *y, size_t row_stride, size_t pixel_stride, size_t next)
 {
@@ -226,6 +241,34 @@ STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64
             output_vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
         } else {
             output_vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
+        }
+    }
+}
+
+STEP void finish_column(const float *m, size_t pitch, int64_t channels, int64_t height, const float *scale,
+                        const float *bias, const float *residual, float *y, size_t row_stride)
+{
+    for (int64_t c = 0; c < channels; c += WIDTH) {
+        const int64_t count = channels - c < WIDTH ? channels - c : WIDTH;
+        const VECTOR factor = scale ? load_some(scale + c, count) : ALL(1.0f);
+        const VECTOR start = bias ? load_some(bias + c, count) : ALL(0.0f);
+        VECTOR column[SIDE], out[OUTPUTS];
+        UNROLLED for (int i = 0; i < SIDE; i++) { column[i] = LOAD(m + (size_t)i * pitch + c); }
+        output_transform(column, out);
+        UNROLLED for (int i = 0; i < OUTPUTS; i++)
+        {
+            if (i < height) {
+                const size_t offset = (size_t)i * row_stride + (size_t)c;
+                VECTOR value = PLUS_PRODUCT(factor, out[i], start);
+                if (residual) {
+                    value = value + load_some(residual + offset, count);
+                }
+                if (count == WIDTH) {
+                    STORE(y + offset, value);
+                } else {
+                    STORE_PART(y + offset, count, value);
+                }
+            }
         }
     }
 }
@@ -313,6 +356,7 @@ STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *
 
 const cso_winograd WINOGRAD = {
     .name = WINOGRAD_NAME,
+    .column_name = WINOGRAD_COLUMN_NAME,
     .step = OUTPUTS,
     .side = SIDE,
     .frequencies = SIDE * SIDE,
@@ -322,6 +366,8 @@ const cso_winograd WINOGRAD = {
     .finish_weights = finish_weights,
     .turn_weights = turn_weights,
     .transform_input = transform_input,
+    .transform_column = transform_column,
     .multiply = multiply,
     .transform_output = transform_output,
+    .finish_column = finish_column,
 };

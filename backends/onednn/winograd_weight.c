@@ -43,12 +43,12 @@ static void transform(const making *it, const float *weight, int64_t panel, floa
         gather(it, weight, panel, first, first + count, plain);
         for (int64_t row = 0; row < set->side; row++) {
             if (it->form == CSO_WINOGRAD_HALF) {
-                set->halve_weights(plain, count, row,
-                                   out + ((row * it->panels + panel) * in + first) * CSO_WINOGRAD_KERNEL * width);
+                float *const to = out + ((row * it->panels + panel) * in * CSO_WINOGRAD_KERNEL + first) * width;
+                set->halve_weights(plain, count, row, to, (size_t)(in * width));
                 continue;
             }
-            set->halve_weights(plain, count, row, half);
-            set->finish_weights(half, count, 0, set->side,
+            set->halve_weights(plain, count, row, half, (size_t)(count * width));
+            set->finish_weights(half, (size_t)(count * width), count, 0, set->side,
                                 out + ((row * set->side * it->panels + panel) * in + first) * width,
                                 (size_t)(it->panels * in * width));
         }
