@@ -111,16 +111,10 @@ VALUE void output_vector2(const float *m, size_t pitch, int64_t count, int64_t h
             const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
             if (i < height && j < width) {
                 PREFETCH_WRITE(y + offset + next);
-                VECTOR value = PLUS_PRODUCT(factor, out[j], start);
                 if (residual) {
                     PREFETCH(residual + offset + next);
-                    value = value + load_some(residual + offset, count);
                 }
-                if (count == WIDTH) {
-                    STORE(y + offset, value);
-                } else {
-                    STORE_PART(y + offset, count, value);
-                }
+                store_sum(PLUS_PRODUCT(factor, out[j], start), residual ? residual + offset : NULL, count, y + offset);
             }
         }
     }

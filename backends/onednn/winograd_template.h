@@ -192,6 +192,19 @@ STEP void transform_column(const float *const *pixel, int64_t channels, float *v
     }
 }
 
+/* residual: what is added, or NULL. */
+VALUE void store_sum(VECTOR value, const float *residual, int64_t count, float *y)
+{
+    if (residual) {
+        value = value + load_some(residual, count);
+    }
+    if (count == WIDTH) {
+        STORE(y, value);
+    } else {
+        STORE_PART(y, count, value);
+    }
+}
+
 VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width,
                          const float *scale, const float *bias, const float *residual, float *y, size_t row_stride, size_t pixel_stride, size_t next)
 {
@@ -215,16 +228,10 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
                 const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
                 if (j < width) {
                     PREFETCH_WRITE(y + offset + next);
-                    VECTOR value = PLUS_PRODUCT(factor, out[j], start);
                     if (residual) {
                         PREFETCH(residual + offset + next);
-                        value = value + load_some(residual + offset, count);
                     }
-                    if (count == WIDTH) {
-                        STORE(y + offset, value);
-                    } else {
-                        STORE_PART(y + offset, count, value);
-                    }
+                    store_sum(PLUS_PRODUCT(factor, out[j], start), residual ? residual + offset : NULL, count, y + offset);
                 }
             }
         }
@@ -259,15 +266,7 @@ STEP void finish_column(const float *m, size_t pitch, int64_t channels, int64_t 
         {
             if (i < height) {
                 const size_t offset = (size_t)i * row_stride + (size_t)c;
-                VECTOR value = PLUS_PRODUCT(factor, out[i], start);
-                if (residual) {
-                    value = value + load_some(residual + offset, count);
-                }
-                if (count == WIDTH) {
-                    STORE(y + offset, value);
-                } else {
-                    STORE_PART(y + offset, count, value);
-                }
+                store_sum(PLUS_PRODUCT(factor, out[i], start), residual ? residual + offset : NULL, count, y + offset);
             }
         }
     }
