@@ -40,9 +40,11 @@ static int forward_progress(const carso_progress *progress, void *user)
 static carso_status report_non_finite(const carso_attack_result *result, uint64_t first_image)
 {
     uint64_t bad = 0, first = 0;
-    for (uint64_t i = 0; i < result->count; i++)
-        if (result->non_finite[i] && bad++ == 0)
+    for (uint64_t i = 0; i < result->count; i++) {
+        if (result->non_finite[i] && bad++ == 0) {
             first = i;
+        }
+    }
     return cso_fail(result->context, CARSO_ERROR_NON_FINITE,
                     "carso_attack: a logit, loss or gradient was not finite for %llu of the %llu images, the first "
                     "being image %llu "
@@ -103,17 +105,21 @@ static carso_status rank_targets(const cso_image_batch *batch, const int32_t *la
         defence ? cso_run_defence(batch->model, &run) : cso_run_classifier(batch->model, &run);
     for (int64_t i = 0; i < count && status == CARSO_OK; i++) {
         double *const sum = work->logits + i * classes; /* of draw 0 */
-        for (int d = 1; d < draws; d++)
-            for (int k = 0; k < classes; k++)
+        for (int d = 1; d < draws; d++) {
+            for (int k = 0; k < classes; k++) {
                 sum[k] += work->logits[(d * count + i) * classes + k];
+            }
+        }
         for (int set = 0; set < work->target_sets; set++) {
             int target = -1;
             for (int k = 0; k < classes; k++) {
                 bool taken = k == labels[first + i];
-                for (int earlier = 0; earlier < set; earlier++)
+                for (int earlier = 0; earlier < set; earlier++) {
                     taken = taken || work->targets[earlier * count + i] == k;
-                if (!taken && (target < 0 || sum[k] > sum[target]))
+                }
+                if (!taken && (target < 0 || sum[k] > sum[target])) {
                     target = k;
+                }
             }
             work->targets[set * count + i] = target;
         }
@@ -129,8 +135,9 @@ static carso_status run_search(const cso_image_batch *batch, const int32_t *labe
     const bool targeted = cso_attack_ranks_targets(options);
     if (targeted) {
         const carso_status status = rank_targets(batch, labels, work, first, count);
-        if (status != CARSO_OK)
+        if (status != CARSO_OK) {
             return status;
+        }
     }
     const cso_search search = {
         .iterations = square ? options->queries : options->steps,
@@ -197,14 +204,16 @@ static carso_status sub_attack_open(const cso_image_batch *batch, int64_t size, 
     work->original = cso_allocate_raw(context, images, batch->image_size * sizeof *work->original);
     work->epsilon = cso_allocate_raw(context, images, sizeof *work->epsilon);
     work->step_size = cso_allocate_raw(context, images, sizeof *work->step_size);
-    if (!work->original || !work->epsilon || !work->step_size)
+    if (!work->original || !work->epsilon || !work->step_size) {
         return cso_fail_memory(context, "the attack");
+    }
     for (size_t i = 0; i < images; i++) {
         work->epsilon[i] = work->options->epsilon;
         work->step_size[i] = work->options->step_size;
     }
-    if (!cso_attack_ranks_targets(work->options))
+    if (!cso_attack_ranks_targets(work->options)) {
         return CARSO_OK;
+    }
     work->targets = cso_allocate_raw(context, images, (size_t)work->target_sets * sizeof *work->targets);
     work->logits = cso_image_batch_allocate(batch, images, (size_t)ranking_draws(work->options),
                                             (size_t)batch->model->classes, sizeof *work->logits);
@@ -230,8 +239,9 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
         .loss_user = options->loss_user,
     };
     cso_model_objective settings = defended;
-    if (transfer)
+    if (transfer) {
         settings.kind = CARSO_OBJECTIVE_CLASSIFIER;
+    }
     const cso_objective objective = cso_model_objective_create(&settings);
     const cso_objective judge = cso_model_objective_create(&defended);
     sub_attack work = {
@@ -247,8 +257,9 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
     };
     bool any_non_finite = false;
     carso_status status = sub_attack_open(batch, size, &work);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         goto done;
+    }
 
     for (int64_t first = 0; first < batch->count; first += size) {
         const int64_t count = size < batch->count - first ? size : batch->count - first;
@@ -274,8 +285,9 @@ static carso_status run_attack(const cso_image_batch *batch, const int32_t *labe
         status = (options->method >= CARSO_ATTACK_APGD ? run_search : run_pgd)(batch, labels, &work, first, count,
                                                                               attacked, &report);
         any_non_finite = any_non_finite || status == CARSO_ERROR_NON_FINITE;
-        if (status != CARSO_OK && status != CARSO_ERROR_NON_FINITE)
+        if (status != CARSO_OK && status != CARSO_ERROR_NON_FINITE) {
             goto done;
+        }
         work.outer.finished++;
     }
     status = any_non_finite ? report_non_finite(result, options->first_image) : CARSO_OK;
@@ -293,37 +305,48 @@ carso_status cso_attack(const carso_model *model, const carso_images *images, co
                         const carso_attack_options *given, const uint64_t *image_index,
                         carso_attack_result **out_result)
 {
-    if (out_result)
+    if (out_result) {
         *out_result = NULL;
-    if (!model)
+    }
+    if (!model) {
         return CARSO_ERROR_INVALID_ARGUMENT;
+    }
     const carso_context *const context = model->context;
-    if (!out_result)
+    if (!out_result) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_attack: out_result is NULL");
+    }
     carso_attack_options options;
     carso_attack_options_init(&options, sizeof options);
     carso_status status = cso_options_copy(context, "attack options", &options, sizeof options, given);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_attack_options_check(model, &options);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
 
     cso_image_batch batch;
     carso_attack_result *result = NULL;
     status = cso_image_batch_open(model, images, options.first_image, "carso_attack", &batch);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_image_batch_check_labels(&batch, labels, "carso_attack");
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_image_batch_check_targets(&batch, labels, options.targets, "carso_attack");
-    for (int64_t i = 0; status == CARSO_OK && image_index && i < batch.count; i++)
+    }
+    for (int64_t i = 0; status == CARSO_OK && image_index && i < batch.count; i++) {
         batch.image_index[i] = image_index[i];
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_attack_result_allocate(&batch, cso_attack_evaluated_steps(&options), cso_attack_is_fab(&options),
                                             &result);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_image_batch_source(&batch, 0, batch.count, result->images);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = run_attack(&batch, labels, &options, result);
+    }
     cso_image_batch_close(&batch);
     if (status != CARSO_ERROR_NON_FINITE && !cso_keeps_points(status)) {
         carso_attack_result_destroy(result);

@@ -11,8 +11,9 @@ carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t ev
 {
     const size_t count = (size_t)batch->count;
     carso_attack_result *const result = cso_allocate(batch->context, 1, sizeof *result);
-    if (!result)
+    if (!result) {
         return cso_fail_memory(batch->context, "the attack's result");
+    }
     *out = result;
     result->context = batch->model->context;
     cso_context_retain(result->context);
@@ -28,8 +29,9 @@ carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t ev
     result->weak_gradient = cso_allocate(batch->context, count, sizeof *result->weak_gradient);
     result->vanished_from = cso_allocate(batch->context, count, sizeof *result->vanished_from);
     result->fell_from = cso_allocate(batch->context, count, sizeof *result->fell_from);
-    if (has_distance)
+    if (has_distance) {
         result->distance = cso_allocate(batch->context, count, sizeof *result->distance);
+    }
     result->evaluated_steps = evaluated_steps;
     result->step_stride = (result->evaluated_steps + MOST_STEP_RECORDS - 1) / MOST_STEP_RECORDS;
     result->step_count = (result->evaluated_steps + result->step_stride - 1) / result->step_stride;
@@ -37,19 +39,23 @@ carso_status cso_attack_result_allocate(const cso_image_batch *batch, int64_t ev
     if (!result->images || !result->first_loss || !result->last_loss || !result->non_finite ||
         !result->zero_gradient || !result->tiny_gradient || !result->non_finite_losses ||
         !result->non_finite_gradients || !result->weak_gradient || !result->vanished_from || !result->fell_from ||
-        !result->steps || (has_distance && !result->distance))
+        !result->steps || (has_distance && !result->distance)) {
         return cso_fail_memory(batch->context, "the attack's result");
-    for (size_t i = 0; i < count; i++)
+    }
+    for (size_t i = 0; i < count; i++) {
         result->first_loss[i] = result->last_loss[i] = NAN; /* of images that a cancelled attack did not reach */
-    for (size_t i = 0; has_distance && i < count; i++)
+    }
+    for (size_t i = 0; has_distance && i < count; i++) {
         result->distance[i] = INFINITY;
+    }
     return CARSO_OK;
 }
 
 void carso_attack_result_destroy(carso_attack_result *result)
 {
-    if (!result)
+    if (!result) {
         return;
+    }
     carso_context *const context = result->context;
     cso_release(context, result->images);
     cso_release(context, result->first_loss);
@@ -127,14 +133,17 @@ carso_status carso_attack_result_get_step(const carso_attack_result *result, uin
                                           carso_attack_step *out_step)
 {
     const carso_context *const context = result ? result->context : NULL;
-    if (!result)
+    if (!result) {
         return cso_fail_missing(context, "carso_attack_result_get_step", "result");
-    if (!out_step)
+    }
+    if (!out_step) {
         return cso_fail_missing(context, "carso_attack_result_get_step", "out_step");
-    if (index >= (uint64_t)result->step_count)
+    }
+    if (index >= (uint64_t)result->step_count) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                         "carso_attack_result_get_step: index is %llu; the result has %lld entries",
                         (unsigned long long)index, (long long)result->step_count);
+    }
     const cso_step_record *const record = result->steps + index;
     const uint64_t first = index * (uint64_t)result->step_stride, stride = (uint64_t)result->step_stride;
     const uint64_t rest = (uint64_t)result->evaluated_steps - first, finite = record->evaluations - record->non_finite;

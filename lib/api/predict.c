@@ -32,15 +32,18 @@ void carso_predict_options_init(carso_predict_options *options, size_t size)
 static carso_status check_options(const carso_context *context, const carso_predict_options *options, what wanted)
 {
     const char *const call = call_name[wanted];
-    if (wanted != CLASSIFY && (options->draws < 1 || options->draws > MOST_DRAWS))
+    if (wanted != CLASSIFY && (options->draws < 1 || options->draws > MOST_DRAWS)) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: draws is %d, not in 1 to %d", call, options->draws,
                         MOST_DRAWS);
-    if (options->aggregation < CARSO_AGGREGATE_CARSO || options->aggregation > CARSO_AGGREGATE_PROBABILITY)
+    }
+    if (options->aggregation < CARSO_AGGREGATE_CARSO || options->aggregation > CARSO_AGGREGATE_PROBABILITY) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: aggregation is %d, not in %d to %d", call,
                         options->aggregation, CARSO_AGGREGATE_CARSO, CARSO_AGGREGATE_PROBABILITY);
-    if (options->keep_reconstructions != 0 && options->keep_reconstructions != 1)
+    }
+    if (options->keep_reconstructions != 0 && options->keep_reconstructions != 1) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: keep_reconstructions is %d, neither 0 nor 1", call,
                         options->keep_reconstructions);
+    }
     return CARSO_OK;
 }
 
@@ -49,8 +52,9 @@ static carso_status allocate_result(const cso_image_batch *batch, const carso_pr
 {
     const size_t count = (size_t)batch->count, classes = (size_t)batch->model->classes;
     carso_prediction *const result = cso_allocate(batch->context, 1, sizeof *result);
-    if (!result)
+    if (!result) {
         return cso_fail_memory(batch->context, "the prediction");
+    }
     *out = result;
     result->context = batch->model->context;
     cso_context_retain(result->context);
@@ -82,14 +86,18 @@ static carso_status check_logits(const carso_prediction *result, const char *cal
     const uint64_t classes = (uint64_t)result->classes;
     for (uint64_t i = 0; i < result->count; i++) {
         bool finite = true;
-        for (uint64_t d = 0; d < (uint64_t)result->draws && finite; d++)
-            for (uint64_t c = 0; c < classes && finite; c++)
+        for (uint64_t d = 0; d < (uint64_t)result->draws && finite; d++) {
+            for (uint64_t c = 0; c < classes && finite; c++) {
                 finite = isfinite(result->logits[(d * result->count + i) * classes + c]);
-        if (!finite && bad++ == 0)
+            }
+        }
+        if (!finite && bad++ == 0) {
             first = i;
+        }
     }
-    if (bad == 0)
+    if (bad == 0) {
         return CARSO_OK;
+    }
     return cso_fail(
         result->context, CARSO_ERROR_NON_FINITE,
         "%s: logits of %llu of the %llu images are not finite, the first being image %llu; the model's weights may be "
@@ -99,13 +107,16 @@ static carso_status check_logits(const carso_prediction *result, const char *cal
 
 static carso_status check_reconstructions(const carso_prediction *result, size_t image_size, const char *call)
 {
-    for (uint64_t p = 0; result->reconstructions && p < (uint64_t)result->draws * result->count; p++)
-        for (size_t j = 0; j < image_size; j++)
-            if (!isfinite(result->reconstructions[p * image_size + j]))
+    for (uint64_t p = 0; result->reconstructions && p < (uint64_t)result->draws * result->count; p++) {
+        for (size_t j = 0; j < image_size; j++) {
+            if (!isfinite(result->reconstructions[p * image_size + j])) {
                 return cso_fail(result->context, CARSO_ERROR_NON_FINITE,
                                 "%s: the reconstruction of image %llu in draw %llu is not finite; the purifier's "
                                 "weights may be damaged",
                                 call, (unsigned long long)(p % result->count), (unsigned long long)(p / result->count));
+            }
+        }
+    }
     return CARSO_OK;
 }
 
@@ -114,17 +125,20 @@ static carso_status aggregate(carso_prediction *result, carso_aggregation how)
     const int classes = result->classes;
     const int64_t row = (int64_t)result->count * classes;
     double *const scratch = cso_allocate_raw(result->context, CSO_AGGREGATE_SCRATCH(classes), sizeof *scratch);
-    if (!scratch)
+    if (!scratch) {
         return cso_fail_memory(result->context, "the aggregation");
+    }
     for (int64_t i = 0; i < (int64_t)result->count; i++) {
         double *const probability = result->probabilities + i * classes, *const odds = result->log_odds + i * classes;
         const double *const logits = result->logits + i * classes;
         cso_aggregate(how, logits, result->draws, row, classes, probability, odds, scratch);
-        for (int c = 0; c < classes; c++)
+        for (int c = 0; c < classes; c++) {
             probability[c] = exp(probability[c]);
+        }
         result->labels[i] = cso_arg_max(odds, classes);
-        for (int32_t d = 0; d < result->draws; d++)
+        for (int32_t d = 0; d < result->draws; d++) {
             result->agreement[i] += cso_arg_max(logits + d * row, classes) == result->labels[i];
+        }
     }
     cso_release(result->context, scratch);
     return CARSO_OK;
@@ -150,42 +164,52 @@ static carso_status compute(cso_image_batch *batch, const carso_predict_options 
     carso_status status = wanted == CLASSIFY ? cso_run_classifier(batch->model, &run)
                           : wanted == PURIFY ? cso_run_purify(batch->model, &run)
                                              : cso_run_defence(batch->model, &run);
-    if (status == CARSO_OK && wanted != PURIFY)
+    if (status == CARSO_OK && wanted != PURIFY) {
         status = check_logits(result, call_name[wanted]);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_reconstructions(result, batch->image_size, call_name[wanted]);
+    }
     /* One draw of the bare classifier has nothing to aggregate: its softmax is that of the logits. */
-    if (status == CARSO_OK && wanted != PURIFY)
+    if (status == CARSO_OK && wanted != PURIFY) {
         status =
             aggregate(result, wanted == CLASSIFY ? CARSO_AGGREGATE_LOGIT : (carso_aggregation)options->aggregation);
+    }
     return status;
 }
 
 static carso_status predict(const carso_model *model, const carso_images *images, const carso_predict_options *given,
                             what wanted, carso_prediction **out_prediction)
 {
-    if (out_prediction)
+    if (out_prediction) {
         *out_prediction = NULL;
-    if (!model)
+    }
+    if (!model) {
         return CARSO_ERROR_INVALID_ARGUMENT;
+    }
     const carso_context *const context = model->context;
-    if (!out_prediction)
+    if (!out_prediction) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: out_prediction is NULL", call_name[wanted]);
+    }
     carso_predict_options options;
     carso_predict_options_init(&options, sizeof options);
     carso_status status = cso_options_copy(context, "predict options", &options, sizeof options, given);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = check_options(context, &options, wanted);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
 
     cso_image_batch batch;
     carso_prediction *result = NULL;
     status = cso_image_batch_open(model, images, options.first_image, call_name[wanted], &batch);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = allocate_result(&batch, &options, wanted, &result);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = compute(&batch, &options, wanted, result);
+    }
     cso_image_batch_close(&batch);
     if (status != CARSO_OK) {
         carso_prediction_destroy(result);
@@ -215,8 +239,9 @@ carso_status carso_predict_robust(const carso_model *model, const carso_images *
 
 void carso_prediction_destroy(carso_prediction *prediction)
 {
-    if (!prediction)
+    if (!prediction) {
         return;
+    }
     carso_context *const context = prediction->context;
     cso_release(context, prediction->labels);
     cso_release(context, prediction->probabilities);

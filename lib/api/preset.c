@@ -105,8 +105,9 @@ const char *carso_preset_name(size_t index)
 
 static carso_status find_preset(const void *options, size_t size, const char *name, const preset **out)
 {
-    if (options == NULL || size < sizeof(size_t) || name == NULL)
+    if (options == NULL || size < sizeof(size_t) || name == NULL) {
         return CARSO_ERROR_INVALID_ARGUMENT;
+    }
     for (size_t i = 0; i < PRESETS; i++) {
         if (strcmp(presets[i].name, name) == 0) {
             *out = &presets[i];
@@ -121,8 +122,9 @@ carso_status carso_model_options_preset(carso_model_options *options, size_t siz
     const preset *found = NULL;
     carso_model_options filled;
     const carso_status status = find_preset(options, size, name, &found);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     carso_model_options_init(&filled, sizeof filled);
     filled.architecture = CARSO_WIDE_RESNET;
     filled.depth = 28;
@@ -142,8 +144,9 @@ carso_status carso_purifier_options_preset(carso_purifier_options *options, size
     const preset *found = NULL;
     carso_purifier_options filled;
     const carso_status status = find_preset(options, size, name, &found);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     carso_purifier_options_init(&filled, sizeof filled);
     filled.condition_size = found->condition_size;
     filled.latent_size = found->latent_size;
@@ -157,8 +160,9 @@ carso_status carso_purifier_training_options_preset(carso_purifier_training_opti
     const preset *found = NULL;
     carso_purifier_training_options filled;
     const carso_status status = find_preset(options, size, name, &found);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     carso_purifier_training_options_init(&filled, sizeof filled);
     filled.epochs = found->epochs;
     filled.adversarial_fraction = found->adversarial_fraction;
@@ -170,7 +174,8 @@ carso_status carso_purifier_training_options_preset(carso_purifier_training_opti
     filled.beta_start_epoch = found->beta_start_epoch;
     filled.beta_full_epoch = found->beta_full_epoch;
     cso_options_fill(options, size, &filled, sizeof filled);
-    if (out_batch != NULL)
+    if (out_batch != NULL) {
         *out_batch = found->batch;
+    }
     return CARSO_OK;
 }

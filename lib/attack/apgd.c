@@ -35,12 +35,14 @@ static void apgd_close(cso_search_run *run)
 {
     const carso_context *const context = run->objective->context;
     apgd *const own = run->own;
-    if (!own)
+    if (!own) {
         return;
+    }
     void *const memory[] = {own->previous, own->best_gradient, own->step,     own->last_loss, own->best_at_checkpoint,
                             own->halved,   own->rises,         own->improved, own->direction, own};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) {
         cso_release(context, memory[i]);
+    }
 }
 
 static carso_status apgd_open(cso_search_run *run)
@@ -49,8 +51,9 @@ static carso_status apgd_open(cso_search_run *run)
     const size_t count = (size_t)run->count;
     apgd *const own = cso_allocate(context, 1, sizeof *own);
     run->own = own;
-    if (!own)
+    if (!own) {
         return cso_fail_memory(context, "attack points");
+    }
     own->previous = cso_allocate(context, count, run->size * sizeof *own->previous);
     own->best_gradient = cso_allocate(context, count, run->size * sizeof *own->best_gradient);
     own->step = cso_allocate(context, count, sizeof *own->step);
@@ -61,8 +64,9 @@ static carso_status apgd_open(cso_search_run *run)
     own->improved = cso_allocate(context, count, 1);
     own->direction = cso_allocate(context, run->size, sizeof *own->direction);
     if (!own->previous || !own->best_gradient || !own->step || !own->last_loss || !own->best_at_checkpoint ||
-        !own->halved || !own->rises || !own->improved || !own->direction)
+        !own->halved || !own->rises || !own->improved || !own->direction) {
         return cso_fail_memory(context, "attack points");
+    }
     return CARSO_OK;
 }
 
@@ -90,19 +94,22 @@ static void move(cso_search_run *run, int64_t i, bool first_step)
     double *const direction = own->direction, *const wanted = run->wanted;
 
     cso_ball_direction(norm, gradient, run->size, direction);
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         wanted[j] = (double)current[j] + own->step[i] * direction[j];
+    }
     if (first_step) {
         memcpy(previous, current, run->size * sizeof *previous);
         cso_ball_project(norm, wanted, original, epsilon, run->size, current);
         return;
     }
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         direction[j] = (double)current[j] + (1.0 - MOMENTUM) * ((double)current[j] - (double)previous[j]);
+    }
     memcpy(previous, current, run->size * sizeof *previous);
     cso_ball_project(norm, wanted, original, epsilon, run->size, current); /* z of the paper */
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         wanted[j] = direction[j] + MOMENTUM * ((double)current[j] - (double)previous[j]);
+    }
     cso_ball_project(norm, wanted, original, epsilon, run->size, current);
 }
 
@@ -116,8 +123,9 @@ static void check_step(cso_search_run *run, int64_t i, int steps)
     own->rises[i] = 0;
     own->best_at_checkpoint[i] = run->best_loss[i];
     own->halved[i] = wanders || stalls;
-    if (!own->halved[i])
+    if (!own->halved[i]) {
         return;
+    }
     const size_t first = (size_t)i * run->size;
     own->step[i] /= 2.0;
     own->last_loss[i] = run->best_loss[i];
@@ -129,10 +137,12 @@ static carso_status evaluate(cso_search_run *run, bool with_gradient)
 {
     apgd *const own = run->own;
     const carso_status status = cso_search_evaluate(run, with_gradient, own->improved);
-    for (int64_t i = 0; i < run->count && status == CARSO_OK && with_gradient; i++)
-        if (own->improved[i])
+    for (int64_t i = 0; i < run->count && status == CARSO_OK && with_gradient; i++) {
+        if (own->improved[i]) {
             memcpy(own->best_gradient + (size_t)i * run->size, run->mean.gradient + (size_t)i * run->size,
                    run->size * sizeof *own->best_gradient);
+        }
+    }
     return status;
 }
 
@@ -151,18 +161,22 @@ static carso_status apgd_run(cso_search_run *run)
     double last_share = 0.0, share = FIRST_CHECKPOINT;
     int last_checkpoint = 0, checkpoint = (int)ceil(share * steps);
     for (int step = 0; step < steps && status == CARSO_OK; step++) {
-        for (int64_t i = 0; i < run->count; i++)
-            if (!run->done[i])
+        for (int64_t i = 0; i < run->count; i++) {
+            if (!run->done[i]) {
                 move(run, i, step == 0);
+            }
+        }
         run->iteration = step + 1;
         status = evaluate(run, step + 1 < steps);
         for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
-            if (run->done[i])
+            if (run->done[i]) {
                 continue;
+            }
             own->rises[i] += run->mean.loss[i] > own->last_loss[i];
             own->last_loss[i] = run->mean.loss[i];
-            if (step + 1 == checkpoint && step + 1 < steps)
+            if (step + 1 == checkpoint && step + 1 < steps) {
                 check_step(run, i, checkpoint - last_checkpoint);
+            }
         }
         if (step + 1 >= checkpoint) {
             const double next = cso_apgd_next_checkpoint(last_share, share);
@@ -171,8 +185,9 @@ static carso_status apgd_run(cso_search_run *run)
             last_checkpoint = checkpoint;
             checkpoint = (int)fmax(ceil(share * steps), checkpoint + 1.0);
         }
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = cso_search_progress(run);
+        }
     }
     return status;
 }

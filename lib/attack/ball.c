@@ -7,20 +7,24 @@ float cso_ball_project_component(double wanted, float original, double epsilon)
 {
     const double low = fmax(0.0, (double)original - epsilon), high = fmin(1.0, (double)original + epsilon);
     float point = (float)fmin(fmax(wanted, low), high);
-    while (fabs((double)point - (double)original) > epsilon || (double)fabsf(point - original) > epsilon)
+    while (fabs((double)point - (double)original) > epsilon || (double)fabsf(point - original) > epsilon) {
         point = nextafterf(point, original);
+    }
     return point;
 }
 
 static double length(const double *values, size_t size)
 {
     double largest = 0.0, sum = 0.0;
-    for (size_t j = 0; j < size; j++)
+    for (size_t j = 0; j < size; j++) {
         largest = fmax(largest, fabs(values[j]));
-    if (largest == 0.0)
+    }
+    if (largest == 0.0) {
         return 0.0;
-    for (size_t j = 0; j < size; j++)
+    }
+    for (size_t j = 0; j < size; j++) {
         sum += values[j] / largest * (values[j] / largest);
+    }
     return largest * sqrt(sum);
 }
 
@@ -45,15 +49,18 @@ static float round_inwards(double value, float original)
 
 static void project_l2(double *wanted, const float *original, double epsilon, size_t size, float *point)
 {
-    for (size_t j = 0; j < size; j++)
+    for (size_t j = 0; j < size; j++) {
         wanted[j] -= (double)original[j];
+    }
     const double whole = length(wanted, size);
     double factor = whole > epsilon ? epsilon / whole : 1.0;
     for (double shrink = 0x1p-52;; shrink *= 2.0) {
-        for (size_t j = 0; j < size; j++)
+        for (size_t j = 0; j < size; j++) {
             point[j] = round_inwards((double)original[j] + factor * wanted[j], original[j]);
-        if (distance(point, original, size) <= epsilon)
+        }
+        if (distance(point, original, size) <= epsilon) {
             return;
+        }
         factor = shrink < 1.0 ? factor * (1.0 - shrink) : 0.0;
     }
 }
@@ -65,8 +72,9 @@ void cso_ball_project(carso_norm norm, double *wanted, const float *original, do
         project_l2(wanted, original, epsilon, size, point);
         return;
     }
-    for (size_t j = 0; j < size; j++)
+    for (size_t j = 0; j < size; j++) {
         point[j] = cso_ball_project_component(wanted[j], original[j], epsilon);
+    }
 }
 
 void cso_ball_random(carso_norm norm, const cso_random *stream, const float *original, double epsilon, size_t size,
@@ -76,16 +84,19 @@ void cso_ball_random(carso_norm norm, const cso_random *stream, const float *ori
         float radius;
         cso_random_normal(stream, 0, size, point);
         cso_random_uniform(stream, size + 1, 1, &radius); /* normal numbers come in pairs: no word is used twice */
-        for (size_t j = 0; j < size; j++)
+        for (size_t j = 0; j < size; j++) {
             scratch[j] = (double)point[j];
+        }
         const double whole = length(scratch, size);
         const double factor = whole > 0.0 ? epsilon * pow((double)radius, 1.0 / (double)size) / whole : 0.0;
-        for (size_t j = 0; j < size; j++)
+        for (size_t j = 0; j < size; j++) {
             scratch[j] = (double)original[j] + factor * scratch[j];
+        }
     } else {
         cso_random_uniform(stream, 0, size, point);
-        for (size_t j = 0; j < size; j++)
+        for (size_t j = 0; j < size; j++) {
             scratch[j] = (double)original[j] + (2.0 * (double)point[j] - 1.0) * epsilon;
+        }
     }
     cso_ball_project(norm, scratch, original, epsilon, size, point);
 }
@@ -95,9 +106,10 @@ void cso_ball_direction(carso_norm norm, const double *gradient, size_t size, do
     const double whole = norm == CARSO_NORM_L2 ? length(gradient, size) : 0.0;
     for (size_t j = 0; j < size; j++) {
         const double slope = gradient[j];
-        if (norm == CARSO_NORM_L2)
+        if (norm == CARSO_NORM_L2) {
             direction[j] = whole > 0.0 ? slope / whole : 0.0;
-        else
+        } else {
             direction[j] = slope > 0.0 ? 1.0 : slope < 0.0 ? -1.0 : 0.0;
+        }
     }
 }

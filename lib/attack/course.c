@@ -16,21 +16,24 @@ void cso_course_add_gradient(cso_course *course, int64_t step, bool vanished)
         course->vanished = 0;
         return;
     }
-    if (course->vanished++ == 0)
+    if (course->vanished++ == 0) {
         course->vanished_at = step;
+    }
 }
 
 void cso_course_add_loss(cso_course *course, int64_t step, int64_t steps, double loss)
 {
-    if (!course->started)
+    if (!course->started) {
         course->start = loss;
+    }
     course->started = true;
     int64_t number = step * CSO_COURSE_PARTS / steps;
     number = number < CSO_COURSE_PARTS ? number : CSO_COURSE_PARTS - 1;
     cso_course_part *const part = &course->part[number];
     const double rise = loss - course->start;
-    if (part->count++ == 0)
+    if (part->count++ == 0) {
         part->first_step = step;
+    }
     part->sum += rise;
     part->squares += rise * rise;
 }
@@ -38,8 +41,9 @@ void cso_course_add_loss(cso_course *course, int64_t step, int64_t steps, double
 int64_t cso_course_vanished_from(const cso_course *course)
 {
     const bool always = course->vanished == course->gradients;
-    if (course->vanished == 0 || (!always && (course->vanished < LEAST_VANISHED || course->vanished < course->gradients / 4)))
+    if (course->vanished == 0 || (!always && (course->vanished < LEAST_VANISHED || course->vanished < course->gradients / 4))) {
         return -1;
+    }
     return course->vanished_at;
 }
 
@@ -60,14 +64,17 @@ int64_t cso_course_fell_from(const cso_course *course)
     const cso_course_part *const last = &course->part[CSO_COURSE_PARTS - 1];
     int best = 0;
     for (int i = 0; i < CSO_COURSE_PARTS; i++) {
-        if (course->part[i].count < LEAST_IN_PART)
+        if (course->part[i].count < LEAST_IN_PART) {
             return -1;
-        if (part_mean(&course->part[i]) > part_mean(&course->part[best]))
+        }
+        if (part_mean(&course->part[i]) > part_mean(&course->part[best])) {
             best = i;
+        }
     }
     const double most = part_mean(&course->part[best]), left = part_mean(last);
     const double scatter = sqrt(part_scatter(&course->part[best]) + part_scatter(last));
-    if (!(most - left > SIGNIFICANT * scatter) || !(left < KEPT_SHARE * most))
+    if (!(most - left > SIGNIFICANT * scatter) || !(left < KEPT_SHARE * most)) {
         return -1;
+    }
     return course->part[best + 1].first_step;
 }

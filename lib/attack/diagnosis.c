@@ -17,8 +17,9 @@ void cso_diagnosis_close(cso_diagnosis *diagnosis, const carso_context *context)
 static cso_step_record *step_record(const cso_diagnosis *diagnosis, int64_t step)
 {
     const cso_attack_report *const report = diagnosis->report;
-    if (!report || !report->steps)
+    if (!report || !report->steps) {
         return NULL;
+    }
     const int64_t place = step / report->step_stride;
     return report->steps + (place < report->step_count ? place : report->step_count - 1);
 }
@@ -27,11 +28,13 @@ void cso_diagnosis_add_loss(cso_diagnosis *diagnosis, int64_t image, int64_t ste
                             bool wrong)
 {
     const cso_attack_report *const report = diagnosis->report;
-    if (finite && report && report->evaluated_steps > 0)
+    if (finite && report && report->evaluated_steps > 0) {
         cso_course_add_loss(&diagnosis->image[image].course, step, report->evaluated_steps, loss);
+    }
     cso_step_record *const record = step_record(diagnosis, step);
-    if (!record)
+    if (!record) {
         return;
+    }
     record->evaluations++;
     record->non_finite += !finite;
     record->wrong += wrong;
@@ -58,8 +61,9 @@ void cso_diagnosis_add_gradient(cso_diagnosis *diagnosis, int64_t image, int64_t
         cso_course_add_gradient(&own->course, step, (double)(zero + tiny) >= CSO_VANISHED_SHARE * (double)size);
     }
     cso_step_record *const record = step_record(diagnosis, step);
-    if (!record)
+    if (!record) {
         return;
+    }
     record->gradients++;
     record->flat += zero == size;
     record->components += size;
@@ -84,10 +88,12 @@ void cso_diagnosis_end_run(cso_diagnosis *diagnosis)
 {
     for (int64_t i = 0; i < diagnosis->count; i++) {
         cso_image_record *const own = diagnosis->image + i;
-        if (own->course.gradients > 0)
+        if (own->course.gradients > 0) {
             add_run(cso_course_vanished_from(&own->course), &own->has_gradients, &own->vanished_from);
-        if (own->course.started)
+        }
+        if (own->course.started) {
             add_run(cso_course_fell_from(&own->course), &own->has_losses, &own->fell_from);
+        }
         own->course = (cso_course){0};
     }
 }
@@ -98,21 +104,28 @@ void cso_diagnosis_finish(cso_diagnosis *diagnosis)
     cso_diagnosis_end_run(diagnosis);
     for (int64_t i = 0; report && i < diagnosis->count; i++) {
         const cso_image_record *const own = diagnosis->image + i;
-        if (report->zero_gradient)
+        if (report->zero_gradient) {
             report->zero_gradient[i] = cso_diagnosis_share(own->zero, own->components);
-        if (report->tiny_gradient)
+        }
+        if (report->tiny_gradient) {
             report->tiny_gradient[i] = cso_diagnosis_share(own->tiny, own->components);
-        if (report->weak_gradient)
+        }
+        if (report->weak_gradient) {
             report->weak_gradient[i] =
                 own->right_components > 0 ? cso_diagnosis_share(own->right_weak, own->right_components) : NAN;
-        if (report->vanished_from)
+        }
+        if (report->vanished_from) {
             report->vanished_from[i] = own->has_gradients ? (int32_t)own->vanished_from : -1;
-        if (report->fell_from)
+        }
+        if (report->fell_from) {
             report->fell_from[i] = own->has_losses ? (int32_t)own->fell_from : -1;
-        if (report->non_finite_losses)
+        }
+        if (report->non_finite_losses) {
             report->non_finite_losses[i] = own->non_finite_losses;
-        if (report->non_finite_gradients)
+        }
+        if (report->non_finite_gradients) {
             report->non_finite_gradients[i] = own->non_finite_gradients;
+        }
     }
 }
 
@@ -120,11 +133,14 @@ carso_status cso_diagnosis_check_finite(const carso_context *context, const uint
                                         const uint64_t *image_index, int64_t count)
 {
     int64_t bad = 0, first = 0;
-    for (int64_t i = 0; i < count; i++)
-        if (non_finite[i] && bad++ == 0)
+    for (int64_t i = 0; i < count; i++) {
+        if (non_finite[i] && bad++ == 0) {
             first = i;
-    if (bad == 0)
+        }
+    }
+    if (bad == 0) {
         return CARSO_OK;
+    }
     return cso_fail(
         context, CARSO_ERROR_NON_FINITE,
         "a logit, loss or gradient was not finite for %lld of the %lld images attacked, the first being image %llu",

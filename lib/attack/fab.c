@@ -42,15 +42,17 @@ static void fab_close(cso_search_run *run)
     fab *const own = run->own;
     cso_release(context, run->distance);
     run->distance = NULL;
-    if (!own)
+    if (!own) {
         return;
+    }
     void *const memory[] = {own->found,        own->found_margin, own->found_class, own->improved,
                             own->normal,       own->margin,       own->nearness,    own->target,
                             own->nearest,      own->skipped,      own->inner,       own->inner_margin,
                             own->outer_margin, own->breakpoints,  own->delta,       own->original_delta,
                             own};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) {
         cso_release(context, memory[i]);
+    }
 }
 
 static carso_status fab_open(cso_search_run *run)
@@ -60,8 +62,9 @@ static carso_status fab_open(cso_search_run *run)
     fab *const own = cso_allocate(context, 1, sizeof *own);
     run->own = own;
     run->distance = cso_allocate(context, count, sizeof *run->distance);
-    if (!own || !run->distance)
+    if (!own || !run->distance) {
         return cso_fail_memory(context, "attack points");
+    }
     own->found = cso_allocate(context, count, run->size * sizeof *own->found);
     own->found_margin = cso_allocate(context, count, sizeof *own->found_margin);
     own->found_class = cso_allocate(context, count, sizeof *own->found_class);
@@ -80,10 +83,12 @@ static carso_status fab_open(cso_search_run *run)
     own->original_delta = cso_allocate(context, run->size, sizeof *own->original_delta);
     if (!own->found || !own->found_margin || !own->found_class || !own->improved || !own->normal || !own->margin ||
         !own->nearness || !own->target || !own->nearest || !own->skipped || !own->inner || !own->inner_margin ||
-        !own->outer_margin || !own->breakpoints || !own->delta || !own->original_delta)
+        !own->outer_margin || !own->breakpoints || !own->delta || !own->original_delta) {
         return cso_fail_memory(context, "attack points");
-    for (size_t i = 0; i < count; i++)
+    }
+    for (size_t i = 0; i < count; i++) {
         run->distance[i] = INFINITY;
+    }
     return CARSO_OK;
 }
 
@@ -103,30 +108,35 @@ static void keep_nearer(cso_search_run *run, int64_t i, const float *point, doub
 {
     fab *const own = run->own;
     const double length = distance(run, i, point);
-    if (!(length < run->distance[i]))
+    if (!(length < run->distance[i])) {
         return;
+    }
     run->distance[i] = length;
     memcpy(own->found + (size_t)i * run->size, point, run->size * sizeof *point);
     own->found_margin[i] = margin;
     own->found_class[i] = own->nearest[i];
     own->improved[i] = 1;
-    if (run->search->early_stop && length <= run->search->epsilon[i])
+    if (run->search->early_stop && length <= run->search->epsilon[i]) {
         run->done[i] = run->broken[i] = 1;
+    }
 }
 
 static void note_non_finite(cso_search_run *run)
 {
-    for (int64_t i = 0; i < run->count; i++)
-        if (!run->done[i] && run->mean.bad[i])
+    for (int64_t i = 0; i < run->count; i++) {
+        if (!run->done[i] && run->mean.bad[i]) {
             run->done[i] = run->non_finite[i] = 1;
+        }
+    }
 }
 
 /* The margins of current against all other classes: positive where it is misclassified. */
 static carso_status evaluate(cso_search_run *run)
 {
     const carso_status status = cso_mean_query_run(&run->mean, run->current, run->done, NULL, false);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         note_non_finite(run);
+    }
     return status;
 }
 
@@ -140,10 +150,11 @@ static void start(cso_search_run *run)
         const float *const original = run->original + (size_t)i * run->size;
         const cso_random stream = {search->seed, search->purpose, search->image_index[i], (uint32_t)run->number};
         double length = 0.0;
-        if (l2)
+        if (l2) {
             cso_random_normal(&stream, 0, run->size, point);
-        else
+        } else {
             cso_random_uniform(&stream, 0, run->size, point);
+        }
         for (size_t j = 0; j < run->size; j++) {
             run->wanted[j] = l2 ? (double)point[j] : 2.0 * (double)point[j] - 1.0;
             length = l2 ? length + run->wanted[j] * run->wanted[j] : fmax(length, fabs(run->wanted[j]));
@@ -165,17 +176,20 @@ static void compare_boundary(cso_search_run *run, int64_t i)
     const double *const gradient = run->mean.gradient + first;
     const bool l2 = run->search->norm == CARSO_NORM_L2;
     double dual = 0.0;
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         dual += l2 ? gradient[j] * gradient[j] : fabs(gradient[j]);
+    }
     dual = ldexp(l2 ? sqrt(dual) : dual, run->mean.sum_exponent[i]) / run->mean.eot;
     const double nearness = fabs(run->mean.loss[i]) / dual; /* NaN or infinity where the gradient is 0 */
-    if (!(nearness < own->nearness[i]))
+    if (!(nearness < own->nearness[i])) {
         return;
+    }
     own->nearness[i] = nearness;
     own->margin[i] = run->mean.loss[i];
     own->nearest[i] = own->target[i];
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         own->normal[first + j] = ldexp(gradient[j], run->mean.sum_exponent[i]) / run->mean.eot;
+    }
 }
 
 /* All of the same draws. */
@@ -185,21 +199,27 @@ static carso_status find_boundaries(cso_search_run *run)
     const cso_search *const search = run->search;
     const int others = run->targets ? 1 : search->classes - 1;
     carso_status status = CARSO_OK;
-    for (int64_t i = 0; i < run->count; i++)
+    for (int64_t i = 0; i < run->count; i++) {
         own->nearness[i] = INFINITY;
-    if (!search->fixed_draws)
+    }
+    if (!search->fixed_draws) {
         cso_mean_query_fix_draws(&run->mean);
+    }
     run->mean.only_gradients = true;
     for (int other = 0; other < others && status == CARSO_OK; other++) {
-        for (int64_t i = 0; i < run->count; i++)
+        for (int64_t i = 0; i < run->count; i++) {
             own->target[i] = run->targets ? run->targets[i] : other + (other >= run->mean.labels[i]);
+        }
         status = cso_mean_query_run(&run->mean, run->current, run->done, own->target, true);
-        if (status != CARSO_OK)
+        if (status != CARSO_OK) {
             break;
+        }
         note_non_finite(run);
-        for (int64_t i = 0; i < run->count; i++)
-            if (!run->done[i])
+        for (int64_t i = 0; i < run->count; i++) {
+            if (!run->done[i]) {
                 compare_boundary(run, i);
+            }
+        }
     }
     run->mean.only_gradients = false;
     run->mean.fixed = search->fixed_draws;
@@ -215,11 +235,13 @@ static void move(cso_search_run *run, int64_t i)
     const float *const original = run->original + first;
     float *const current = run->current + first;
     const double *const normal = own->normal + first;
-    if (!isfinite(own->nearness[i]))
+    if (!isfinite(own->nearness[i])) {
         return; /* no gradient leads anywhere */
+    }
     double way = 0.0;
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         way += normal[j] * ((double)original[j] - (double)current[j]);
+    }
     const double length = cso_hyperplane_project(norm, current, normal, -own->margin[i], run->size, own->breakpoints,
                                                  own->delta);
     const double original_length = cso_hyperplane_project(norm, original, normal, -own->margin[i] - way, run->size,
@@ -236,9 +258,10 @@ static void step_back(cso_search_run *run, int64_t i)
 {
     const size_t first = (size_t)i * run->size;
     float *const current = run->current + first;
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         current[j] = (float)((1.0 - BACKWARD_STEP) * (double)run->original[first + j] +
                              BACKWARD_STEP * (double)current[j]);
+    }
 }
 
 /* Margins against the class found, of the images whose search goes on. */
@@ -247,8 +270,9 @@ static carso_status evaluate_found_class(cso_search_run *run, const float *point
     fab *const own = run->own;
     const carso_status status = cso_mean_query_run(&run->mean, points, own->skipped, own->found_class, false);
     for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
-        if (own->skipped[i])
+        if (own->skipped[i]) {
             continue;
+        }
         margins[i] = run->mean.loss[i];
         own->skipped[i] = run->mean.bad[i];
         run->non_finite[i] = run->non_finite[i] || run->mean.bad[i];
@@ -261,30 +285,35 @@ static carso_status search_line(cso_search_run *run)
 {
     fab *const own = run->own;
     double *const margins = own->margin; /* not needed any more */
-    for (int64_t i = 0; i < run->count; i++)
+    for (int64_t i = 0; i < run->count; i++) {
         own->skipped[i] = !own->improved[i] || run->broken[i] || run->distance[i] == 0.0;
+    }
     run->mean.step = -1;
     memcpy(own->inner, run->original, (size_t)run->count * run->size * sizeof *own->inner);
-    if (!run->search->fixed_draws)
+    if (!run->search->fixed_draws) {
         cso_mean_query_fix_draws(&run->mean);
+    }
     carso_status status = evaluate_found_class(run, own->inner, own->inner_margin);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = evaluate_found_class(run, own->found, own->outer_margin);
+    }
     for (int step = 0; step < FINAL_STEPS && status == CARSO_OK; step++) {
         for (int64_t i = 0; i < run->count; i++) {
             const double inner = own->inner_margin[i], outer = own->outer_margin[i];
             own->skipped[i] = own->skipped[i] || !(inner < 0.0 && outer > 0.0);
             const size_t first = (size_t)i * run->size;
             const double way = (FINAL_MARGIN * outer - inner) / (outer - inner);
-            for (size_t j = first; j < first + run->size && !own->skipped[i]; j++)
+            for (size_t j = first; j < first + run->size && !own->skipped[i]; j++) {
                 run->current[j] =
                     (float)((double)own->inner[j] + way * ((double)own->found[j] - (double)own->inner[j]));
+            }
         }
         status = evaluate_found_class(run, run->current, margins);
         for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
             const size_t first = (size_t)i * run->size;
-            if (own->skipped[i])
+            if (own->skipped[i]) {
                 continue;
+            }
             own->nearest[i] = own->found_class[i];
             if (margins[i] > 0.0) {
                 own->outer_margin[i] = margins[i];
@@ -305,8 +334,9 @@ static void hand_over(cso_search_run *run)
     fab *const own = run->own;
     for (int64_t i = 0; i < run->count; i++) {
         const size_t first = (size_t)i * run->size;
-        if (!own->improved[i] || !(run->distance[i] <= run->search->epsilon[i]))
+        if (!own->improved[i] || !(run->distance[i] <= run->search->epsilon[i])) {
             continue;
+        }
         run->best_loss[i] = own->found_margin[i];
         memcpy(run->best + first, own->found + first, run->size * sizeof *run->best);
     }
@@ -316,26 +346,32 @@ static carso_status take_steps(cso_search_run *run)
 {
     carso_status status = evaluate(run);
     for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
-        if (!run->done[i] && run->mean.loss[i] > 0.0)
+        if (!run->done[i] && run->mean.loss[i] > 0.0) {
             keep_nearer(run, i, run->current + (size_t)i * run->size, run->mean.loss[i]);
+        }
         run->done[i] = run->done[i] || run->distance[i] == 0.0;
     }
     for (int step = 0; step < run->search->iterations && status == CARSO_OK; step++) {
         status = find_boundaries(run);
-        for (int64_t i = 0; i < run->count && status == CARSO_OK; i++)
-            if (!run->done[i])
-                move(run, i);
-        run->iteration = run->mean.step = step + 1;
-        if (status == CARSO_OK)
-            status = evaluate(run);
         for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
-            if (run->done[i] || !(run->mean.loss[i] > 0.0))
+            if (!run->done[i]) {
+                move(run, i);
+            }
+        }
+        run->iteration = run->mean.step = step + 1;
+        if (status == CARSO_OK) {
+            status = evaluate(run);
+        }
+        for (int64_t i = 0; i < run->count && status == CARSO_OK; i++) {
+            if (run->done[i] || !(run->mean.loss[i] > 0.0)) {
                 continue;
+            }
             keep_nearer(run, i, run->current + (size_t)i * run->size, run->mean.loss[i]);
             step_back(run, i);
         }
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = cso_search_progress(run);
+        }
     }
     return status;
 }
@@ -344,13 +380,15 @@ static carso_status fab_run(cso_search_run *run)
 {
     fab *const own = run->own;
     memset(own->improved, 0, (size_t)run->count);
-    for (int64_t i = 0; i < run->count; i++)
+    for (int64_t i = 0; i < run->count; i++) {
         run->done[i] = run->done[i] || run->distance[i] == 0.0;
+    }
     start(run);
     run->mean.step = 0;
     carso_status status = take_steps(run);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = search_line(run);
+    }
     hand_over(run);
     return status;
 }

@@ -19,18 +19,23 @@ typedef struct image_logits {
 
 static bool all_finite(const image_logits *image)
 {
-    for (int d = 0; d < image->draws; d++)
-        for (int i = 0; i < image->classes; i++)
-            if (!isfinite(image->logit[d * image->row + i]))
+    for (int d = 0; d < image->draws; d++) {
+        for (int i = 0; i < image->classes; i++) {
+            if (!isfinite(image->logit[d * image->row + i])) {
                 return false;
+            }
+        }
+    }
     return true;
 }
 
 static void fill_gradient(const image_logits *image, double value)
 {
-    for (int d = 0; image->gradient && d < image->draws; d++)
-        for (int i = 0; i < image->classes; i++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
+        for (int i = 0; i < image->classes; i++) {
             image->gradient[d * image->row + i] = value;
+        }
+    }
 }
 
 static void aggregate(const image_logits *image, carso_aggregation how)
@@ -48,10 +53,12 @@ static double label_log_rest(const image_logits *image)
 static double cross_entropy(const image_logits *image)
 {
     aggregate(image, CARSO_AGGREGATE_LOGIT);
-    for (int d = 0; image->gradient && d < image->draws; d++)
-        for (int i = 0; i < image->classes; i++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
+        for (int i = 0; i < image->classes; i++) {
             image->gradient[d * image->row + i] =
                 (i == image->label ? -exp(label_log_rest(image)) : exp(image->log_probability[i])) / image->draws;
+        }
+    }
     return -image->log_probability[image->label];
 }
 
@@ -74,9 +81,11 @@ static double score_margin(const image_logits *image, class_slopes *slopes)
     int other = image->target;
     if (other < 0) {
         other = image->label == 0 ? 1 : 0;
-        for (int i = 0; i < image->classes; i++)
-            if (i != image->label && score[i] > score[other])
+        for (int i = 0; i < image->classes; i++) {
+            if (i != image->label && score[i] > score[other]) {
                 other = i;
+            }
+        }
     }
     add_slope(slopes, other, 1.0);
     add_slope(slopes, image->label, -1.0);
@@ -95,10 +104,12 @@ static double score_dlr(const image_logits *image, class_slopes *slopes)
         order[k] = -1;
         for (int i = 0; i < image->classes; i++) {
             bool taken = false;
-            for (int j = 0; j < k; j++)
+            for (int j = 0; j < k; j++) {
                 taken = taken || order[j] == i;
-            if (!taken && (order[k] < 0 || score[i] > score[order[k]]))
+            }
+            if (!taken && (order[k] < 0 || score[i] > score[order[k]])) {
                 order[k] = i;
+            }
         }
     }
     const int top = order[0], label = image->label;
@@ -109,11 +120,13 @@ static double score_dlr(const image_logits *image, class_slopes *slopes)
     /* The terms of the largest are merged by hand: their difference would lose all digits where it leads by far. */
     add_slope(slopes, label, label == top ? (third - score[other] - DLR_GUARD) / square : -1.0 / range);
     add_slope(slopes, other, other == top ? (score[label] - third + DLR_GUARD) / square : 1.0 / range);
-    if (top != label && top != other)
+    if (top != label && top != other) {
         add_slope(slopes, top, -difference / square);
+    }
     add_slope(slopes, order[2], (targeted ? 0.5 : 1.0) * difference / square);
-    if (targeted)
+    if (targeted) {
         add_slope(slopes, order[3], 0.5 * difference / square);
+    }
     return difference / range;
 }
 
@@ -123,16 +136,19 @@ static double of_mean_logits(const image_logits *image, score_loss loss)
 {
     for (int i = 0; i < image->classes; i++) {
         double sum = 0.0;
-        for (int d = 0; d < image->draws; d++)
+        for (int d = 0; d < image->draws; d++) {
             sum += image->logit[d * image->row + i];
+        }
         image->score[i] = sum / image->draws;
     }
     class_slopes slopes = {0};
     const double value = loss(image, &slopes);
     fill_gradient(image, 0.0);
-    for (int d = 0; image->gradient && d < image->draws; d++)
-        for (int k = 0; k < slopes.count; k++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
+        for (int k = 0; k < slopes.count; k++) {
             image->gradient[d * image->row + slopes.class_index[k]] += slopes.value[k] / image->draws;
+        }
+    }
     return value;
 }
 
@@ -164,22 +180,26 @@ static double of_log_mean_probability(const image_logits *image, score_loss loss
 static double carso_dlr(const image_logits *image)
 {
     double largest = -INFINITY;
-    for (int d = 0; d < image->draws; d++)
-        for (int i = 0; i < image->classes; i++)
+    for (int d = 0; d < image->draws; d++) {
+        for (int i = 0; i < image->classes; i++) {
             largest = fmax(largest, image->logit[d * image->row + i]);
+        }
+    }
     for (int i = 0; i < image->classes; i++) {
         image->score[i] = 0.0;
-        for (int d = 0; d < image->draws; d++)
+        for (int d = 0; d < image->draws; d++) {
             image->score[i] += exp(image->logit[d * image->row + i] - largest);
+        }
     }
     class_slopes slopes = {0};
     const double value = score_dlr(image, &slopes);
     fill_gradient(image, 0.0);
-    for (int d = 0; image->gradient && d < image->draws; d++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
         for (int k = 0; k < slopes.count; k++) {
             const int64_t at = d * image->row + slopes.class_index[k];
             image->gradient[at] += slopes.value[k] * exp(image->logit[at] - largest);
         }
+    }
     return value;
 }
 
@@ -188,21 +208,24 @@ static double of_log_sums(const image_logits *image, score_loss loss)
 {
     for (int i = 0; i < image->classes; i++) {
         double largest = -INFINITY, sum = 0.0;
-        for (int d = 0; d < image->draws; d++)
+        for (int d = 0; d < image->draws; d++) {
             largest = fmax(largest, image->logit[d * image->row + i]);
-        for (int d = 0; d < image->draws; d++)
+        }
+        for (int d = 0; d < image->draws; d++) {
             sum += exp(image->logit[d * image->row + i] - largest);
+        }
         image->score[i] = largest + log(sum);
     }
     class_slopes slopes = {0};
     const double value = loss(image, &slopes);
     fill_gradient(image, 0.0);
-    for (int d = 0; image->gradient && d < image->draws; d++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
         for (int k = 0; k < slopes.count; k++) {
             const int i = slopes.class_index[k];
             const int64_t at = d * image->row + i;
             image->gradient[at] += slopes.value[k] * exp(image->logit[at] - image->score[i]);
         }
+    }
     return value;
 }
 
@@ -216,9 +239,10 @@ static double probability_cross_entropy(const image_logits *image)
         cso_aggregate(CARSO_AGGREGATE_LOGIT, image->logit + d * image->row, 1, 0, image->classes,
                       image->log_probability, image->log_odds, image->scratch);
         const double log_weight = image->log_probability[image->label] - log_mean - log((double)image->draws);
-        for (int i = 0; i < image->classes; i++)
+        for (int i = 0; i < image->classes; i++) {
             image->gradient[d * image->row + i] = i == image->label ? -exp(log_weight + label_log_rest(image))
                                                                     : exp(log_weight + image->log_probability[i]);
+        }
     }
     return -log_mean;
 }
@@ -229,9 +253,11 @@ static double log_odds(const image_logits *image)
     if (image->gradient) {
         cso_aggregate_log_odds_gradient(image->logit, image->draws, image->row, image->classes, image->label,
                                         image->gradient, image->scratch);
-        for (int d = 0; d < image->draws; d++)
-            for (int i = 0; i < image->classes; i++)
+        for (int d = 0; d < image->draws; d++) {
+            for (int i = 0; i < image->classes; i++) {
                 image->gradient[d * image->row + i] = -image->gradient[d * image->row + i];
+            }
+        }
     }
     return -image->log_odds[image->label];
 }
@@ -240,12 +266,13 @@ static double log_odds(const image_logits *image)
 static double carso_cross_entropy(const image_logits *image)
 {
     aggregate(image, CARSO_AGGREGATE_CARSO);
-    for (int d = 0; image->gradient && d < image->draws; d++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
         for (int i = 0; i < image->classes; i++) {
             const double logit = image->logit[d * image->row + i];
             image->gradient[d * image->row + i] =
                 i == image->label ? -exp(logit + label_log_rest(image)) : exp(logit + image->log_probability[i]);
         }
+    }
     return -image->log_probability[image->label];
 }
 
@@ -283,14 +310,17 @@ static double image_loss(const image_logits *image, carso_loss loss)
     default:
         break;
     }
-    if (image->target < 0)
+    if (image->target < 0) {
         return untargeted_loss(image, loss);
+    }
     image_logits towards = *image;
     towards.label = image->target;
     const double value = -untargeted_loss(&towards, loss);
-    for (int d = 0; image->gradient && d < image->draws; d++)
-        for (int i = 0; i < image->classes; i++)
+    for (int d = 0; image->gradient && d < image->draws; d++) {
+        for (int i = 0; i < image->classes; i++) {
             image->gradient[d * image->row + i] = -image->gradient[d * image->row + i];
+        }
+    }
     return value;
 }
 
@@ -342,10 +372,12 @@ static carso_status own_losses(const cso_loss_request *request, int64_t first, i
                                const double *logits, double *losses, double *logit_gradient)
 {
     const size_t slopes = logit_gradient ? (size_t)draws * (size_t)count * (size_t)classes : 0;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         losses[i] = NAN;
-    for (size_t k = 0; k < slopes; k++)
+    }
+    for (size_t k = 0; k < slopes; k++) {
         logit_gradient[k] = NAN;
+    }
     const carso_loss_batch batch = {
         .struct_size = sizeof batch,
         .count = (uint64_t)count,
@@ -359,8 +391,9 @@ static carso_status own_losses(const cso_loss_request *request, int64_t first, i
         .logit_gradient = logit_gradient,
     };
     const int result = request->function(&batch, request->function_user);
-    if (result == 0)
+    if (result == 0) {
         return CARSO_OK;
+    }
     return cso_fail(request->context, CARSO_ERROR_CALLBACK,
                     "the caller's own loss function returned %d for %lld images, the first of them number %llu", result,
                     (long long)count, (unsigned long long)request->image_index[first]);
@@ -372,8 +405,9 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
     const cso_loss_request *const request = user;
     const int64_t number = first; /* of the image with its set of draws */
     carso_status status = CARSO_OK;
-    if (request->images > 0)
+    if (request->images > 0) {
         first %= request->images;
+    }
     double *const work =
         cso_allocate_raw(request->context, 3 * (size_t)classes + CSO_AGGREGATE_SCRATCH(classes), sizeof *work);
     double *const loss = cso_allocate_raw(request->context, (size_t)count, sizeof *loss);
@@ -381,8 +415,9 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
         status = cso_fail_memory(request->context, "losses");
         goto done;
     }
-    if (request->function)
+    if (request->function) {
         status = own_losses(request, first, count, draws, classes, logits, loss, logit_gradient);
+    }
     for (int64_t i = 0; i < count && status == CARSO_OK; i++) {
         const image_logits image = {
             .logit = logits + i * classes,
@@ -398,15 +433,18 @@ carso_status cso_loss_function(void *user, int64_t first, int64_t count, int dra
             .scratch = work + 3 * (int64_t)classes,
         };
         const bool finite = all_finite(&image);
-        if (!finite)
+        if (!finite) {
             fill_gradient(&image, loss[i] = NAN);
-        else if (!request->function)
+        } else if (!request->function) {
             loss[i] = image_loss(&image, request->loss);
-        if (request->wrong)
+        }
+        if (request->wrong) {
             request->wrong[number + i] = finite && judged_wrong(&image, request);
+        }
     }
-    if (losses && status == CARSO_OK)
+    if (losses && status == CARSO_OK) {
         memcpy(losses, loss, (size_t)count * sizeof *losses);
+    }
 
 done:
     cso_release(request->context, loss);

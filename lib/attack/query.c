@@ -9,16 +9,20 @@
 
 carso_status cso_objective_query(const cso_objective *objective, const cso_query *query)
 {
-    if (objective->query)
+    if (objective->query) {
         return objective->query(objective->self, query);
-    if (query->wrong)
+    }
+    if (query->wrong) {
         memset(query->wrong, 0, (size_t)query->count);
-    if (query->gradient && objective->evaluate_scaled)
+    }
+    if (query->gradient && objective->evaluate_scaled) {
         return objective->evaluate_scaled(objective->self, query->images, query->count, query->image_index,
                                           query->first_draw, query->labels, query->losses, query->gradient,
                                           query->exponent);
-    if (query->exponent)
+    }
+    if (query->exponent) {
         memset(query->exponent, 0, (size_t)query->count * sizeof *query->exponent);
+    }
     return objective->evaluate(objective->self, query->images, query->count, query->image_index, query->first_draw,
                                query->labels, query->losses, query->gradient);
 }
@@ -32,8 +36,9 @@ void cso_gradient_add(double *sum, int32_t *sum_exponent, const float *gradient,
     } else {
         factor = ldexp(1.0, exponent - *sum_exponent);
     }
-    for (size_t j = 0; j < size; j++)
+    for (size_t j = 0; j < size; j++) {
         sum[j] = sum[j] * sum_factor + factor * (double)gradient[j];
+    }
 }
 
 carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient)
@@ -62,8 +67,9 @@ carso_status cso_mean_query_open(cso_mean_query *work, bool with_gradient)
     if (!work->loss || !work->gradient || !work->wrong || !work->bad || !work->packed_images ||
         !work->packed_gradient || !work->packed_index || !work->packed_labels || !work->packed_targets ||
         !work->packed_exponent || !work->sum_exponent || !work->packed_loss || !work->packed_wrong ||
-        !work->packed_bad_gradient || !work->member)
+        !work->packed_bad_gradient || !work->member) {
         return cso_fail_memory(context, "attack points");
+    }
     work->diagnosis = (cso_diagnosis){.count = work->count, .report = work->report};
     return cso_diagnosis_open(&work->diagnosis, context);
 }
@@ -76,16 +82,19 @@ void cso_mean_query_close(cso_mean_query *work)
         work->packed_gradient, work->packed_index,    work->packed_labels, work->packed_targets,
         work->packed_exponent, work->sum_exponent,    work->packed_loss,  work->packed_wrong,
         work->packed_bad_gradient, work->member};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) {
         cso_release(context, memory[i]);
+    }
     cso_diagnosis_close(&work->diagnosis, context);
 }
 
 static bool all_finite(const float *values, size_t count)
 {
-    for (size_t j = 0; j < count; j++)
-        if (!isfinite(values[j]))
+    for (size_t j = 0; j < count; j++) {
+        if (!isfinite(values[j])) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -94,14 +103,16 @@ static int64_t pack(cso_mean_query *work, const float *points, const uint8_t *do
     const size_t size = (size_t)work->objective->image_size;
     int64_t count = 0;
     for (int64_t i = 0; i < work->count; i++) {
-        if (done && done[i])
+        if (done && done[i]) {
             continue;
+        }
         work->member[count] = i;
         memcpy(work->packed_images + (size_t)count * size, points + (size_t)i * size, size * sizeof *points);
         work->packed_index[count] = work->image_index[i];
         work->packed_labels[count] = work->labels[i];
-        if (targets)
+        if (targets) {
             work->packed_targets[count] = targets[i];
+        }
         count++;
     }
     return count;
@@ -126,13 +137,15 @@ static void add_evaluations(cso_mean_query *work, int64_t packed, int64_t count,
         bad_losses += !isfinite(work->packed_loss[k]);
         bad_gradients += with_gradient && sets > 1 && work->packed_bad_gradient[k];
     }
-    if (with_gradient && bad_gradients == 0)
+    if (with_gradient && bad_gradients == 0) {
         bad_gradients = !all_finite(gradient, size);
+    }
     work->diagnosis.image[i].non_finite_losses += bad_losses;
     work->diagnosis.image[i].non_finite_gradients += bad_gradients;
     work->bad[i] = work->bad[i] || bad_losses > 0 || bad_gradients > 0;
-    if (!with_gradient || work->bad[i])
+    if (!with_gradient || work->bad[i]) {
         return;
+    }
     double *const sum = work->gradient + (size_t)i * size;
     if (first) {
         work->sum_exponent[i] = work->packed_exponent[packed];
@@ -145,11 +158,13 @@ static void add_evaluations(cso_mean_query *work, int64_t packed, int64_t count,
 static void diagnose(cso_mean_query *work, int64_t i, bool with_gradient)
 {
     const size_t size = (size_t)work->objective->image_size;
-    if (!work->only_gradients || work->bad[i])
+    if (!work->only_gradients || work->bad[i]) {
         cso_diagnosis_add_loss(&work->diagnosis, i, work->step, !work->bad[i], work->loss[i], work->wrong[i]);
-    if (with_gradient && !work->bad[i])
+    }
+    if (with_gradient && !work->bad[i]) {
         cso_diagnosis_add_gradient(&work->diagnosis, i, work->step, work->gradient + (size_t)i * size,
                                    work->sum_exponent[i], work->eot, size, work->wrong[i]);
+    }
 }
 
 carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const uint8_t *done, const int32_t *targets,
@@ -177,18 +192,23 @@ carso_status cso_mean_query_run(cso_mean_query *work, const float *points, const
             .between_user = work->between_user,
         };
         carso_status status = cso_objective_query(work->objective, &query);
-        if (status != CARSO_OK)
+        if (status != CARSO_OK) {
             return status;
+        }
         draw += (uint32_t)sets * work->objective->draws;
-        if (!work->fixed)
+        if (!work->fixed) {
             work->next_draw = draw;
-        for (int64_t k = 0; k < count; k++)
+        }
+        for (int64_t k = 0; k < count; k++) {
             add_evaluations(work, k, count, sets, with_gradient, finished == 0);
-        if (finished + sets < work->eot && work->between && (status = work->between(work->between_user)) != CARSO_OK)
+        }
+        if (finished + sets < work->eot && work->between && (status = work->between(work->between_user)) != CARSO_OK) {
             return status;
+        }
     }
-    for (int64_t k = 0; k < count && work->step >= 0; k++)
+    for (int64_t k = 0; k < count && work->step >= 0; k++) {
         diagnose(work, work->member[k], with_gradient);
+    }
     return CARSO_OK;
 }
 

@@ -24,8 +24,9 @@ static void square_close(cso_search_run *run)
 {
     const carso_context *const context = run->objective->context;
     square *const own = run->own;
-    if (!own)
+    if (!own) {
         return;
+    }
     cso_release(context, own->words);
     cso_release(context, own->pattern);
     cso_release(context, own);
@@ -37,14 +38,16 @@ static carso_status square_open(cso_search_run *run)
     const cso_search *const search = run->search;
     square *const own = cso_allocate(context, 1, sizeof *own);
     run->own = own;
-    if (!own)
+    if (!own) {
         return cso_fail_memory(context, "attack points");
+    }
     /* Stripes want a sign per channel and column; tiles, each at least one pixel, one per channel and one more. */
     own->words = cso_allocate(context, run->size + (size_t)search->height * (size_t)search->width + QUERY_WORDS,
                               sizeof *own->words);
     own->pattern = cso_allocate(context, (size_t)search->height * (size_t)search->width, sizeof *own->pattern);
-    if (!own->words || !own->pattern)
+    if (!own->words || !own->pattern) {
         return cso_fail_memory(context, "attack points");
+    }
     return CARSO_OK;
 }
 
@@ -64,8 +67,9 @@ static double window_share(int query, int queries)
     static const int ends[] = {10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000};
     const int scaled = (int)((int64_t)query * 10000 / queries);
     double share = INITIAL_SHARE;
-    for (size_t k = 0; k < sizeof ends / sizeof *ends && scaled > ends[k]; k++)
+    for (size_t k = 0; k < sizeof ends / sizeof *ends && scaled > ends[k]; k++) {
         share /= 2.0;
+    }
     return share;
 }
 
@@ -82,11 +86,14 @@ static void start_stripes(cso_search_run *run, int64_t i)
     const cso_random stream = {search->seed, search->purpose, search->image_index[i], (uint32_t)run->number};
     cso_random_words(&stream, 0, (size_t)search->channels * (size_t)search->width, own->words);
     size_t j = 0;
-    for (int c = 0; c < search->channels; c++)
-        for (int h = 0; h < search->height; h++)
-            for (int w = 0; w < search->width; w++, j++)
+    for (int c = 0; c < search->channels; c++) {
+        for (int h = 0; h < search->height; h++) {
+            for (int w = 0; w < search->width; w++, j++) {
                 run->wanted[j] =
                     (double)original[j] + sign_of(own->words[c * search->width + w]) * search->epsilon[i];
+            }
+        }
+    }
 }
 
 static void propose_linf(cso_search_run *run, int64_t i, double share, const uint32_t *words)
@@ -98,14 +105,17 @@ static void propose_linf(cso_search_run *run, int64_t i, double share, const uin
     int side = (int)lround(sqrt(share * height * width));
     side = side < 1 ? 1 : side < shorter_side(search) ? side : shorter_side(search);
     const int top = below(words[0], height - side + 1), left = below(words[1], width - side + 1);
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         run->wanted[j] = (double)best[j];
-    for (int c = 0; c < search->channels; c++)
-        for (int h = top; h < top + side; h++)
+    }
+    for (int c = 0; c < search->channels; c++) {
+        for (int h = top; h < top + side; h++) {
             for (int w = left; w < left + side; w++) {
                 const size_t j = ((size_t)c * (size_t)height + (size_t)h) * (size_t)width + (size_t)w;
                 run->wanted[j] = (double)original[j] + sign_of(words[QUERY_WORDS + c]) * search->epsilon[i];
             }
+        }
+    }
 }
 
 /* Rows first .. first + rows - 1 of a pattern of that many columns: sign times concentric rectangles, of length 1. */
@@ -113,18 +123,25 @@ static void add_rectangles(double *pattern, int first, int rows, int columns, do
 {
     const int middle_row = rows / 2 + 1, middle_column = columns / 2 + 1;
     double sum = 0.0;
-    for (int h = 0; h < rows; h++)
-        for (int w = 0; w < columns; w++)
+    for (int h = 0; h < rows; h++) {
+        for (int w = 0; w < columns; w++) {
             pattern[(first + h) * columns + w] = 0.0;
-    for (int k = 0; k < (middle_row > middle_column ? middle_row : middle_column); k++)
-        for (int h = middle_row - 1 - k < 0 ? 0 : middle_row - 1 - k; h < rows && h < middle_row + k; h++)
+        }
+    }
+    for (int k = 0; k < (middle_row > middle_column ? middle_row : middle_column); k++) {
+        for (int h = middle_row - 1 - k < 0 ? 0 : middle_row - 1 - k; h < rows && h < middle_row + k; h++) {
             for (int w = middle_column - 1 - k < 0 ? 0 : middle_column - 1 - k; w < columns && w < middle_column + k;
-                 w++)
+                 w++) {
                 pattern[(first + h) * columns + w] += 1.0 / ((k + 1.0) * (k + 1.0));
-    for (int j = first * columns; j < (first + rows) * columns; j++)
+            }
+        }
+    }
+    for (int j = first * columns; j < (first + rows) * columns; j++) {
         sum += pattern[j] * pattern[j];
-    for (int j = first * columns; j < (first + rows) * columns; j++)
+    }
+    for (int j = first * columns; j < (first + rows) * columns; j++) {
         pattern[j] *= sign / sqrt(sum);
+    }
 }
 
 /* eta of the paper: two halves of opposite signs, of length 1 together. */
@@ -132,8 +149,9 @@ static void make_pattern(double *pattern, int side)
 {
     add_rectangles(pattern, 0, side / 2, side, 1.0);
     add_rectangles(pattern, side / 2, side - side / 2, side, -1.0);
-    for (int j = 0; j < side * side; j++)
+    for (int j = 0; j < side * side; j++) {
         pattern[j] /= side > 1 ? sqrt(2.0) : 1.0;
+    }
 }
 
 static double pattern_at(const double *pattern, int side, int h, int w, bool transposed)
@@ -146,11 +164,13 @@ static void stretch(cso_search_run *run, int64_t i)
 {
     const float *const original = run->original + (size_t)i * run->size;
     double sum = 0.0;
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         sum += run->wanted[j] * run->wanted[j];
+    }
     const double factor = sum > 0.0 ? run->search->epsilon[i] / sqrt(sum) : 0.0;
-    for (size_t j = 0; j < run->size; j++)
+    for (size_t j = 0; j < run->size; j++) {
         run->wanted[j] = (double)original[j] + factor * run->wanted[j];
+    }
 }
 
 static void start_tiles(cso_search_run *run, int64_t i)
@@ -164,15 +184,20 @@ static void start_tiles(cso_search_run *run, int64_t i)
     make_pattern(own->pattern, side);
     memset(run->wanted, 0, run->size * sizeof *run->wanted);
     const uint32_t *word = own->words;
-    for (int row = 0; row < rows; row++)
-        for (int column = 0; column < columns; column++, word += search->channels + 1)
-            for (int c = 0; c < search->channels; c++)
-                for (int h = 0; h < side; h++)
-                    for (int w = 0; w < side; w++)
+    for (int row = 0; row < rows; row++) {
+        for (int column = 0; column < columns; column++, word += search->channels + 1) {
+            for (int c = 0; c < search->channels; c++) {
+                for (int h = 0; h < side; h++) {
+                    for (int w = 0; w < side; w++) {
                         run->wanted[((size_t)c * (size_t)height + (size_t)(height % side / 2 + row * side + h)) *
                                         (size_t)width +
                                     (size_t)(width % side / 2 + column * side + w)] =
                             sign_of(word[1 + c]) * pattern_at(own->pattern, side, h, w, word[0] >> 31);
+                    }
+                }
+            }
+        }
+    }
     stretch(run, i);
 }
 
@@ -190,15 +215,18 @@ static void move_mass(double *delta, int height, int width, const window *first,
                       const double *pattern, bool transposed, double sign, double spare)
 {
     double first_square = 0.0, both_square = spare, new_square = 0.0;
-    for (int h = 0; h < height; h++)
+    for (int h = 0; h < height; h++) {
         for (int w = 0; w < width; w++) {
             const double square_here = delta[h * width + w] * delta[h * width + w];
-            if (inside(first, h, w))
+            if (inside(first, h, w)) {
                 first_square += square_here;
-            if (inside(first, h, w) || inside(second, h, w))
+            }
+            if (inside(first, h, w) || inside(second, h, w)) {
                 both_square += square_here;
+            }
         }
-    for (int h = 0; h < height; h++)
+    }
+    for (int h = 0; h < height; h++) {
         for (int w = 0; w < width; w++) {
             double *const here = delta + h * width + w;
             if (inside(first, h, w)) {
@@ -209,10 +237,13 @@ static void move_mass(double *delta, int height, int width, const window *first,
                 *here = 0.0;
             }
         }
+    }
     const double factor = sqrt(both_square) / (1e-12 + sqrt(new_square));
-    for (int h = first->top; h < first->top + first->side; h++)
-        for (int w = first->left; w < first->left + first->side; w++)
+    for (int h = first->top; h < first->top + first->side; h++) {
+        for (int w = first->left; w < first->left + first->side; w++) {
             delta[h * width + w] *= factor;
+        }
+    }
 }
 
 static void propose_l2(cso_search_run *run, int64_t i, double share, const uint32_t *words)
@@ -234,9 +265,10 @@ static void propose_l2(cso_search_run *run, int64_t i, double share, const uint3
     }
     const double spare = fmax(search->epsilon[i] * search->epsilon[i] - sum, 0.0) / search->channels;
     make_pattern(own->pattern, side);
-    for (int c = 0; c < search->channels; c++)
+    for (int c = 0; c < search->channels; c++) {
         move_mass(run->wanted + (size_t)c * (size_t)height * (size_t)width, height, width, &first, &second,
                   own->pattern, words[4] >> 31, sign_of(words[QUERY_WORDS + c]), spare);
+    }
     stretch(run, i);
 }
 
@@ -262,14 +294,17 @@ static carso_status square_run(cso_search_run *run)
 {
     carso_status status = CARSO_OK;
     for (int query = 0; query < run->search->iterations && status == CARSO_OK; query++) {
-        for (int64_t i = 0; i < run->count; i++)
-            if (!run->done[i])
+        for (int64_t i = 0; i < run->count; i++) {
+            if (!run->done[i]) {
                 propose(run, i, query);
+            }
+        }
         run->iteration = query;
         status = cso_search_evaluate(run, false, NULL);
         run->iteration = query + 1;
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = cso_search_progress(run);
+        }
     }
     return status;
 }

@@ -22,9 +22,10 @@ static uint32_t rotate(uint32_t value, int by)
 static void take_block(cso_sha256 *hash, const uint8_t *block)
 {
     uint32_t word[BLOCK], s[8];
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 16; i++) {
         word[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 | (uint32_t)block[4 * i + 2] << 8 |
                   (uint32_t)block[4 * i + 3];
+    }
     for (int i = 16; i < BLOCK; i++) {
         const uint32_t low = rotate(word[i - 15], 7) ^ rotate(word[i - 15], 18) ^ word[i - 15] >> 3;
         const uint32_t high = rotate(word[i - 2], 17) ^ rotate(word[i - 2], 19) ^ word[i - 2] >> 10;
@@ -41,8 +42,9 @@ static void take_block(cso_sha256 *hash, const uint8_t *block)
         s[4] += first;
         s[0] = first + second;
     }
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         hash->state[i] += s[i];
+    }
 }
 
 void cso_sha256_begin(cso_sha256 *hash)
@@ -60,8 +62,9 @@ void cso_sha256_add(cso_sha256 *hash, const void *data, size_t size)
         hash->bytes += part;
         bytes += part;
         size -= part;
-        if (held + part == BLOCK)
+        if (held + part == BLOCK) {
             take_block(hash, hash->block);
+        }
     }
 }
 
@@ -70,11 +73,14 @@ void cso_sha256_end(cso_sha256 *hash, char out[CSO_SHA256_TEXT])
     const uint64_t bits = hash->bytes * 8;
     uint8_t length[8];
     cso_sha256_add(hash, "\x80", 1);
-    while (hash->bytes % BLOCK != BLOCK - sizeof length)
+    while (hash->bytes % BLOCK != BLOCK - sizeof length) {
         cso_sha256_add(hash, "", 1);
-    for (int i = 0; i < 8; i++)
+    }
+    for (int i = 0; i < 8; i++) {
         length[i] = (uint8_t)(bits >> (56 - 8 * i));
+    }
     cso_sha256_add(hash, length, sizeof length);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
         snprintf(out + 8 * (size_t)i, 9, "%08x", (unsigned)hash->state[i]);
+    }
 }

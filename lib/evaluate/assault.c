@@ -35,11 +35,13 @@ static carso_status survivors_open(const carso_evaluation *evaluation, const cso
     held->label = cso_allocate(context, count, sizeof *held->label);
     held->correct = cso_allocate(context, count, sizeof *held->correct);
     held->image = cso_allocate_raw(context, count, size * sizeof *held->image);
-    if (!held->row || !held->key || !held->label || !held->correct || !held->image)
+    if (!held->row || !held->key || !held->label || !held->correct || !held->image) {
         return cso_fail_memory(context, "the attack");
+    }
     for (int64_t i = unit->first; i < unit->first + unit->count; i++) {
-        if (cell->selected[i] == 0)
+        if (cell->selected[i] == 0) {
             continue;
+        }
         held->row[held->count] = i;
         held->key[held->count] = evaluation->first_image + (uint64_t)evaluation->position[i];
         held->label[held->count] = evaluation->label[i];
@@ -116,16 +118,19 @@ carso_status cso_evaluation_attack(carso_evaluation *evaluation, const cso_unit 
     carso_attack_result *result = NULL;
     uint8_t *inside = NULL;
     carso_status status = survivors_open(evaluation, unit, &held);
-    if (status != CARSO_OK || held.count == 0 || !(planned->epsilon > 0))
+    if (status != CARSO_OK || held.count == 0 || !(planned->epsilon > 0)) {
         goto done;
+    }
     inside = cso_allocate(context, (size_t)held.count, sizeof *inside);
     status = inside ? run(evaluation, unit, &held, progress, &result) : cso_fail_memory(context, "the attack");
-    if (status != CARSO_OK && status != CARSO_ERROR_NON_FINITE)
+    if (status != CARSO_OK && status != CARSO_ERROR_NON_FINITE) {
         goto done;
+    }
     const float *const points = carso_attack_result_images(result);
-    for (int64_t i = 0; i < held.count; i++)
+    for (int64_t i = 0; i < held.count; i++) {
         inside[i] = cso_inside(evaluation, planned->epsilon, held.image + (size_t)i * evaluation->image_size,
                                points + (size_t)i * evaluation->image_size);
+    }
     const cso_score_request request = {.objective = planned->objective,
                                        .images = points,
                                        .row = held.row,
@@ -134,8 +139,9 @@ carso_status cso_evaluation_attack(carso_evaluation *evaluation, const cso_unit 
                                        .correct = held.correct,
                                        .progress = progress};
     status = cso_score(evaluation, &request);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         take(evaluation, unit, &held, result, inside);
+    }
 
 done:
     carso_attack_result_destroy(result);

@@ -33,8 +33,9 @@ carso_status cso_ratio_read(carso_context *context, const json_t *value, const c
         }
     }
     *out = number / over;
-    if (isfinite(*out) && *out >= 0)
+    if (isfinite(*out) && *out >= 0) {
         return CARSO_OK;
+    }
     return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is not a number, 0 or larger, or a fraction like \"8/255\"", where, key);
 }
 
@@ -42,15 +43,18 @@ carso_status cso_keys_check(carso_context *context, const json_t *object, const 
 {
     const char *key;
     const json_t *value;
-    if (!json_is_object(object))
+    if (!json_is_object(object)) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: not an object", where);
+    }
     json_object_foreach((json_t *)object, key, value)
     {
         bool found = false;
-        for (int i = 0; known[i] && !found; i++)
+        for (int i = 0; known[i] && !found; i++) {
             found = strcmp(known[i], key) == 0;
-        if (!found)
+        }
+        if (!found) {
             return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%.60s\" is none of the keys that are known here", where, key);
+        }
     }
     return CARSO_OK;
 }
@@ -59,21 +63,25 @@ static carso_status read_integer(carso_context *context, const json_t *entry, co
                                  int32_t *value)
 {
     int64_t number;
-    if (!json_object_get(entry, key))
+    if (!json_object_get(entry, key)) {
         return CARSO_OK;
+    }
     const carso_status status = cso_json_integer(context, entry, key, where, low, MOST_STEPS, &number);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         *value = (int32_t)number;
+    }
     return status;
 }
 
 static carso_status read_flag(carso_context *context, const json_t *entry, const char *key, const char *where, int32_t *value)
 {
     const json_t *const flag = json_object_get(entry, key);
-    if (flag && !json_is_boolean(flag))
+    if (flag && !json_is_boolean(flag)) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" is neither true nor false", where, key);
-    if (flag)
+    }
+    if (flag) {
         *value = json_is_true(flag);
+    }
     return CARSO_OK;
 }
 
@@ -81,16 +89,19 @@ static carso_status read_choice(carso_context *context, const json_t *entry, con
                                 const char *const *names, int32_t *value)
 {
     const char *text;
-    if (!json_object_get(entry, key))
+    if (!json_object_get(entry, key)) {
         return CARSO_OK;
+    }
     const carso_status status = cso_json_string(context, entry, key, where, &text);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
-    for (int i = 0; names[i]; i++)
+    }
+    for (int i = 0; names[i]; i++) {
         if (strcmp(names[i], text) == 0) {
             *value = i;
             return CARSO_OK;
         }
+    }
     return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: there is no %s \"%.60s\"", where, key, text);
 }
 
@@ -104,10 +115,12 @@ static carso_status read_method(carso_context *context, const json_t *entry, con
 {
     const char *method;
     carso_status status = cso_json_string(context, entry, "method", where, &method);
-    if (status != CARSO_OK || strcmp(method, noise_name) != 0)
+    if (status != CARSO_OK || strcmp(method, noise_name) != 0) {
         return status != CARSO_OK ? status : read_choice(context, entry, "method", where, cso_method_names, &out->options.method);
-    if (json_object_get(entry, "steps"))
+    }
+    if (json_object_get(entry, "steps")) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: noise takes no steps", where);
+    }
     out->options.method = CARSO_ATTACK_PGD;
     out->options.steps = 0;
     out->options.step_size = 0;
@@ -129,47 +142,65 @@ carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, 
     options->step_size = NAN;
     options->draws = 0;
     carso_status status = cso_keys_check(context, entry, known, where);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = read_method(context, entry, where, out);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_choice(context, entry, "objective", where, cso_objective_names, &victim);
-    if (status == CARSO_OK && victim == CARSO_OBJECTIVE_DEFENCE && objective != CARSO_OBJECTIVE_DEFENCE)
+    }
+    if (status == CARSO_OK && victim == CARSO_OBJECTIVE_DEFENCE && objective != CARSO_OBJECTIVE_DEFENCE) {
         status = cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: an attack on the defence in a section that scores the classifier", where);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_choice(context, entry, "loss", where, cso_loss_names, &options->loss);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_integer(context, entry, "steps", where, 0, &options->steps);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_step_size(context, entry, "step_size", where, &options->step_size);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_step_size(context, entry, "momentum", where, &options->momentum);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_flag(context, entry, "random_start", where, &options->random_start);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_flag(context, entry, "early_stop", where, &options->early_stop);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_flag(context, entry, "fixed_draws", where, &options->fixed_draws);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_integer(context, entry, "restarts", where, 1, &options->restarts);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_integer(context, entry, "queries", where, 1, &options->queries);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_integer(context, entry, "target_classes", where, 1, &options->target_classes);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_integer(context, entry, "eot", where, 1, &options->eot);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_integer(context, entry, "draws", where, 1, &options->draws);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_string(context, entry, json_object_get(entry, "name") ? "name" : "method", where, &name);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
     options->objective = victim;
     out->callback = options->loss == CALLBACK;
     options->loss = out->callback ? CARSO_LOSS_MARGIN : options->loss; /* its aggregation says what is misclassified */
-    if (options->method == CARSO_ATTACK_SQUARE)
+    if (options->method == CARSO_ATTACK_SQUARE) {
         out->family = CSO_FAMILY_QUERY;
-    else if (out->family != CSO_FAMILY_NOISE && victim != (int32_t)objective)
+    } else if (out->family != CSO_FAMILY_NOISE && victim != (int32_t)objective) {
         out->family = CSO_FAMILY_TRANSFER;
+    }
     out->name = cso_duplicate_string(context, name);
     return out->name ? CARSO_OK : cso_fail_memory(context, "the protocol");
 }
@@ -181,8 +212,9 @@ void cso_attack_entry_finish(const carso_model *model, int draws, int norm, doub
     const int others = model->classes - 1;
     options->epsilon = epsilon;
     options->norm = norm;
-    if (options->draws == 0)
+    if (options->draws == 0) {
         options->draws = draws;
+    }
     if (!(options->step_size >= 0)) {
         const double usual = options->steps > 0 ? 2.5 * epsilon / options->steps : 0;
         options->step_size = usual < epsilon ? usual : epsilon;
@@ -191,12 +223,15 @@ void cso_attack_entry_finish(const carso_model *model, int draws, int norm, doub
     double evaluations = options->method == CARSO_ATTACK_FGSM     ? 4
                          : options->method == CARSO_ATTACK_SQUARE ? options->queries
                                                                   : 3.0 * options->steps + 1;
-    if (options->method != CARSO_ATTACK_FGSM)
+    if (options->method != CARSO_ATTACK_FGSM) {
         evaluations *= options->restarts;
-    if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED)
+    }
+    if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED) {
         evaluations *= options->target_classes < others ? options->target_classes : others;
-    if (options->method == CARSO_ATTACK_FAB)
+    }
+    if (options->method == CARSO_ATTACK_FAB) {
         evaluations *= others;
+    }
     attack->cost = evaluations * cso_prediction_cost(model, (carso_objective)options->objective, options->draws) * (defence ? options->eot : 1);
 }
 
@@ -208,23 +243,28 @@ json_t *cso_attack_entry_json(const cso_planned_attack *attack)
                                      attack->family == CSO_FAMILY_NOISE ? noise_name : cso_method_names[options->method], "objective",
                                      cso_objective_names[options->objective], "loss", cso_loss_names[attack->callback ? CALLBACK : options->loss], "restarts",
                                      (int)options->restarts);
-    if (!object)
+    if (!object) {
         return NULL;
+    }
     int failed = 0;
-    if (options->method == CARSO_ATTACK_SQUARE)
+    if (options->method == CARSO_ATTACK_SQUARE) {
         failed |= json_object_set_new(object, "queries", json_integer(options->queries));
-    else if (attack->family != CSO_FAMILY_NOISE)
+    } else if (attack->family != CSO_FAMILY_NOISE) {
         failed |= json_object_set_new(object, "steps", json_integer(options->steps));
+    }
     if (options->method == CARSO_ATTACK_PGD && attack->family != CSO_FAMILY_NOISE) {
         failed |= json_object_set_new(object, "step_size", json_real(options->step_size));
         failed |= json_object_set_new(object, "momentum", json_real(options->momentum));
     }
-    if (options->method >= CARSO_ATTACK_PGD && options->method <= CARSO_ATTACK_APGD_TARGETED)
+    if (options->method >= CARSO_ATTACK_PGD && options->method <= CARSO_ATTACK_APGD_TARGETED) {
         failed |= json_object_set_new(object, "random_start", json_boolean(options->random_start));
-    if (options->method >= CARSO_ATTACK_APGD && options->method <= CARSO_ATTACK_SQUARE)
+    }
+    if (options->method >= CARSO_ATTACK_APGD && options->method <= CARSO_ATTACK_SQUARE) {
         failed |= json_object_set_new(object, "early_stop", json_boolean(options->early_stop));
-    if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED)
+    }
+    if (options->method == CARSO_ATTACK_APGD_TARGETED || options->method == CARSO_ATTACK_FAB_TARGETED) {
         failed |= json_object_set_new(object, "target_classes", json_integer(options->target_classes));
+    }
     if (options->objective == CARSO_OBJECTIVE_DEFENCE) {
         failed |= json_object_set_new(object, "draws", json_integer(options->draws));
         failed |= json_object_set_new(object, "eot", json_integer(options->eot));

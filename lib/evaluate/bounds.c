@@ -13,10 +13,12 @@ bool cso_inside(const carso_evaluation *evaluation, double epsilon, const float 
     double sum = 0;
     for (size_t i = 0; i < evaluation->image_size; i++) {
         const double difference = (double)point[i] - (double)original[i];
-        if (!(point[i] >= 0 && point[i] <= 1))
+        if (!(point[i] >= 0 && point[i] <= 1)) {
             return false;
-        if (evaluation->norm == CARSO_NORM_LINF && fabs(difference) > epsilon)
+        }
+        if (evaluation->norm == CARSO_NORM_LINF && fabs(difference) > epsilon) {
             return false;
+        }
         sum += difference * difference;
     }
     return evaluation->norm == CARSO_NORM_LINF || sqrt(sum) <= epsilon * (1 + ROUNDING);

@@ -11,8 +11,9 @@
 double cso_prediction_cost(const carso_model *model, carso_objective objective, int draws)
 {
     const double classifier = (double)cso_graph_multiply_adds(model->classifier);
-    if (objective == CARSO_OBJECTIVE_CLASSIFIER || !(classifier > 0))
+    if (objective == CARSO_OBJECTIVE_CLASSIFIER || !(classifier > 0)) {
         return 1;
+    }
     const double condition = (double)cso_graph_multiply_adds(model->purifier->condition);
     const double decoder = (double)cso_graph_multiply_adds(model->purifier->decoder);
     return (condition + draws * (decoder + classifier)) / classifier;
@@ -60,8 +61,9 @@ static outcome find_outcome(const carso_evaluation *evaluation, int c, int a, in
 static double standing(const carso_evaluation *evaluation, int c, const position *now)
 {
     int64_t count = 0;
-    for (int64_t i = now->first; i < now->end; i++)
+    for (int64_t i = now->first; i < now->end; i++) {
         count += evaluation->cell[c].selected[i] != 0;
+    }
     return (double)count;
 }
 
@@ -77,13 +79,15 @@ static void add_attacks(const carso_evaluation *evaluation, int c, const positio
         const outcome seen = find_outcome(evaluation, c, a, is_done ? now->end : now->first);
         *done += cost * (double)seen.attacked;
         /* What becomes of the images of later batches is what became of those before. */
-        if (seen.rows > 0)
+        if (seen.rows > 0) {
             ever = (double)later * (double)seen.attacked / (double)seen.rows;
+        }
         *left += cost * (ever + (is_done ? 0 : stand));
         const double survivors = seen.attacked > 0 ? 1 - (double)seen.broke / (double)seen.attacked : a == 0 ? FIRST_SURVIVORS : 1;
         ever *= survivors;
-        if (!is_done)
+        if (!is_done) {
             stand *= survivors;
+        }
     }
 }
 
@@ -93,8 +97,9 @@ void cso_evaluation_cost(const carso_evaluation *evaluation, double *out_done, d
     const int64_t rows = evaluation->columns.rows;
     uint64_t unit = 1;
     double originals = 0, done = 0, left = 0;
-    for (int o = 0; o < 2; o++)
+    for (int o = 0; o < 2; o++) {
         originals += evaluation->clean[o].selected ? 2 * scoring_cost(evaluation, (carso_objective)o) : 0;
+    }
     const int64_t begun = now.within > 0 ? now.end : now.first;
     done += originals * (double)begun;
     left += originals * (double)(rows - begun);
@@ -115,13 +120,16 @@ double cso_unit_cost(const carso_evaluation *evaluation, const cso_unit *unit)
 {
     const cso_cell *const planned = &evaluation->protocol.cell[unit->cell];
     const position now = find_position(evaluation);
-    if (unit->kind == CSO_UNIT_ATTACK)
+    if (unit->kind == CSO_UNIT_ATTACK) {
         return planned->epsilon > 0 ? standing(evaluation, unit->cell, &now) *
                                           (planned->attack[unit->attack].cost + scoring_cost(evaluation, planned->objective))
                                     : 0;
+    }
     double cost = 0;
-    for (int o = 0; o < 2; o++)
-        if (unit->kind == CSO_UNIT_ORIGINALS ? evaluation->clean[o].selected != NULL : (int)planned->objective == o)
+    for (int o = 0; o < 2; o++) {
+        if (unit->kind == CSO_UNIT_ORIGINALS ? evaluation->clean[o].selected != NULL : (int)planned->objective == o) {
             cost += 2 * scoring_cost(evaluation, (carso_objective)o);
+        }
+    }
     return cost * (double)unit->count;
 }

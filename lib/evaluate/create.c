@@ -22,38 +22,50 @@ void carso_evaluation_options_init(carso_evaluation_options *options, size_t siz
 
 static carso_status check_range(const carso_context *context, const char *name, int32_t value, int32_t low, int32_t high)
 {
-    if (value >= low && value <= high)
+    if (value >= low && value <= high) {
         return CARSO_OK;
+    }
     return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_create: %s is %d, not in %d to %d", name, value, low, high);
 }
 
 static carso_status check_options(const carso_context *context, const carso_evaluation_options *options)
 {
     carso_status status = check_range(context, "norm", options->norm, CARSO_NORM_LINF, CARSO_NORM_L2);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = check_range(context, "draws", options->draws, 0, MOST_DRAWS);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_range(context, "repeats", options->repeats, 0, MOST_REPEATS);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_range(context, "aggregation", options->aggregation, CARSO_AGGREGATE_CARSO, CARSO_AGGREGATE_PROBABILITY);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_range(context, "batch", options->batch, 1, MOST_BATCH);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_range(context, "shards", options->shards, 1, INT32_MAX);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_range(context, "shard", options->shard, 0, options->shards - 1);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
-    if (!options->protocol)
+    }
+    if (!options->protocol) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_create: protocol is NULL");
-    if (options->epsilons && (options->epsilon_count < 1 || options->epsilon_count > MOST_EPSILONS))
+    }
+    if (options->epsilons && (options->epsilon_count < 1 || options->epsilon_count > MOST_EPSILONS)) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_create: %llu epsilons, not 1 to %d",
                         (unsigned long long)options->epsilon_count, MOST_EPSILONS);
-    for (uint64_t i = 0; options->epsilons && i < options->epsilon_count; i++)
-        if (!isfinite(options->epsilons[i]) || options->epsilons[i] < 0)
+    }
+    for (uint64_t i = 0; options->epsilons && i < options->epsilon_count; i++) {
+        if (!isfinite(options->epsilons[i]) || options->epsilons[i] < 0) {
             return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                             "carso_evaluation_create: epsilon %llu is %g; a finite number, 0 or larger, is needed", (unsigned long long)i,
                             options->epsilons[i]);
+        }
+    }
     return CARSO_OK;
 }
 
@@ -62,12 +74,14 @@ static carso_status hash_graph(const carso_context *context, cso_sha256 *hash, c
     json_t *json = NULL;
     size_t size = 0;
     const carso_status status = cso_graph_to_json(graph, &json);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     char *const text = cso_json_text(context, json, &size);
     json_decref(json);
-    if (!text)
+    if (!text) {
         return cso_fail_memory(context, "the model's hash");
+    }
     cso_sha256_add(hash, text, size);
     cso_release(context, text);
     for (int i = 0; i < graph->parameter_count; i++) {
@@ -87,10 +101,12 @@ static carso_status hash_model(const carso_model *model, char out[CSO_SHA256_TEX
     cso_sha256_add(&hash, &model->logits, sizeof model->logits);
     cso_sha256_add(&hash, model->tap, (size_t)model->tap_count * sizeof *model->tap);
     carso_status status = hash_graph(model->context, &hash, model->classifier);
-    if (status == CARSO_OK && model->purifier)
+    if (status == CARSO_OK && model->purifier) {
         status = hash_graph(model->context, &hash, model->purifier->condition);
-    if (status == CARSO_OK && model->purifier)
+    }
+    if (status == CARSO_OK && model->purifier) {
         status = hash_graph(model->context, &hash, model->purifier->decoder);
+    }
     cso_sha256_end(&hash, out);
     return status;
 }
@@ -107,8 +123,9 @@ carso_status cso_configuration_hash(const carso_context *context, const json_t *
 {
     size_t size = 0;
     char *const text = cso_json_text(context, configuration, &size);
-    if (!text)
+    if (!text) {
         return cso_fail_memory(context, "the configuration's hash");
+    }
     hash_text(text, size, out);
     cso_release(context, text);
     return CARSO_OK;
@@ -127,8 +144,9 @@ static carso_status describe(carso_evaluation *evaluation, const carso_evaluatio
                  : NULL;
     evaluation->class_names = json_array();
     int failed = !evaluation->configuration || !evaluation->class_names;
-    for (int32_t k = 0; k < model->classes && !failed; k++)
+    for (int32_t k = 0; k < model->classes && !failed; k++) {
         failed = json_array_append_new(evaluation->class_names, json_string(carso_model_class_name(model, k)));
+    }
     return failed ? cso_fail_memory(evaluation->context, "the evaluation's configuration")
                   : cso_configuration_hash(evaluation->context, evaluation->configuration, evaluation->configuration_hash);
 }
@@ -137,8 +155,9 @@ static carso_status describe(carso_evaluation *evaluation, const carso_evaluatio
 static int64_t rows_of_shard(int64_t images, const carso_evaluation_options *options)
 {
     int64_t rows = 0;
-    for (int64_t first = (int64_t)options->shard * options->batch; first < images; first += (int64_t)options->shards * options->batch)
+    for (int64_t first = (int64_t)options->shard * options->batch; first < images; first += (int64_t)options->shards * options->batch) {
         rows += options->batch < images - first ? options->batch : images - first;
+    }
     return rows;
 }
 
@@ -155,8 +174,9 @@ static carso_status take_data(carso_evaluation *evaluation, cso_image_batch *bat
         status = cso_image_batch_source(batch, i, 1, image);
         cso_sha256_add(&hash, image, evaluation->image_size * sizeof *image);
         cso_sha256_add(&hash, &labels[i], sizeof labels[i]);
-        if (status != CARSO_OK || (i / options->batch) % options->shards != options->shard)
+        if (status != CARSO_OK || (i / options->batch) % options->shards != options->shard) {
             continue;
+        }
         evaluation->position[row] = i;
         evaluation->label[row] = labels[i];
         memcpy(evaluation->original + (size_t)row * evaluation->image_size, image, evaluation->image_size * sizeof *image);
@@ -170,8 +190,9 @@ static carso_status take_data(carso_evaluation *evaluation, cso_image_batch *bat
 carso_status cso_evaluation_allocate(carso_context *context, carso_evaluation **out)
 {
     *out = cso_allocate(context, 1, sizeof **out);
-    if (!*out)
+    if (!*out) {
         return cso_fail_memory(context, "the evaluation");
+    }
     (*out)->context = context;
     cso_context_retain(context);
     (*out)->commands = json_array();
@@ -189,48 +210,60 @@ static carso_status build(carso_evaluation *evaluation, const carso_model *model
     evaluation->shard = options->shard;
     evaluation->shards = options->shards;
     evaluation->columns.rows = rows_of_shard(batch->count, options);
-    if (evaluation->columns.rows == 0)
+    if (evaluation->columns.rows == 0) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                         "carso_evaluation_create: shard %d of %d has no images; with batches of %d there are %lld of them", options->shard,
                         options->shards, options->batch, (long long)((batch->count + options->batch - 1) / options->batch));
+    }
     carso_status status = cso_protocol_create(model, options, &evaluation->protocol);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
-    if ((int64_t)evaluation->protocol.draws * evaluation->protocol.repeats > MOST_PREDICTION_DRAWS)
+    }
+    if ((int64_t)evaluation->protocol.draws * evaluation->protocol.repeats > MOST_PREDICTION_DRAWS) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_create: %d predictions of %d draws are more than %d draws",
                         evaluation->protocol.repeats, evaluation->protocol.draws, MOST_PREDICTION_DRAWS);
+    }
     status = describe(evaluation, options, batch->count);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_evaluation_prepare(evaluation, "carso_evaluation_create");
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = take_data(evaluation, batch, labels, options);
+    }
     return status == CARSO_OK ? hash_model(model, evaluation->model_hash) : status;
 }
 
 carso_status carso_evaluation_create(const carso_model *model, const carso_images *images, const int32_t *labels,
                                      const carso_evaluation_options *given, carso_evaluation **out_evaluation)
 {
-    if (out_evaluation)
+    if (out_evaluation) {
         *out_evaluation = NULL;
-    if (!model || !out_evaluation)
+    }
+    if (!model || !out_evaluation) {
         return cso_fail_missing(model ? model->context : NULL, "carso_evaluation_create", "out_evaluation");
+    }
     carso_context *const context = model->context;
     carso_evaluation_options options;
     cso_image_batch batch = {0};
     carso_evaluation *evaluation = NULL;
     carso_evaluation_options_init(&options, sizeof options);
     carso_status status = cso_options_copy(context, "evaluation options", &options, sizeof options, given);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = check_options(context, &options);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
     status = cso_image_batch_open(model, images, options.first_image, "carso_evaluation_create", &batch);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_image_batch_check_labels(&batch, labels, "carso_evaluation_create");
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_evaluation_allocate(context, &evaluation);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = build(evaluation, model, &batch, labels, &options);
+    }
     cso_image_batch_close(&batch);
     if (status != CARSO_OK) {
         carso_evaluation_destroy(evaluation);

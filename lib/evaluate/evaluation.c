@@ -9,8 +9,9 @@
 int64_t cso_evaluation_finished_rows(const carso_evaluation *evaluation)
 {
     uint64_t per_batch = 1;
-    for (int i = 0; i < evaluation->protocol.cell_count; i++)
+    for (int i = 0; i < evaluation->protocol.cell_count; i++) {
         per_batch += (uint64_t)evaluation->protocol.cell[i].attack_count + 1;
+    }
     const uint64_t batches = evaluation->units_done / per_batch;
     const int64_t rows = (int64_t)batches * evaluation->batch;
     return rows < evaluation->columns.rows ? rows : evaluation->columns.rows;
@@ -19,8 +20,9 @@ int64_t cso_evaluation_finished_rows(const carso_evaluation *evaluation)
 uint64_t cso_evaluation_units(const carso_evaluation *evaluation)
 {
     uint64_t per_batch = 1;
-    for (int i = 0; i < evaluation->protocol.cell_count; i++)
+    for (int i = 0; i < evaluation->protocol.cell_count; i++) {
         per_batch += (uint64_t)evaluation->protocol.cell[i].attack_count + 1;
+    }
     return per_batch * (uint64_t)((evaluation->columns.rows + evaluation->batch - 1) / evaluation->batch);
 }
 
@@ -41,8 +43,9 @@ cso_unit cso_evaluation_unit(const carso_evaluation *evaluation, uint64_t number
             break;
         }
         within -= (uint64_t)cell->attack_count + 1;
-        if (within == 0)
+        if (within == 0) {
             unit.kind = CSO_UNIT_SCORING;
+        }
     }
     return unit;
 }
@@ -59,8 +62,9 @@ static carso_status add_score(carso_evaluation *evaluation, cso_score_columns *s
 {
     cso_columns *const columns = &evaluation->columns;
     carso_status status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&score->correct, "%s.correct", prefix);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&score->majority, "%s.majority", prefix);
+    }
     return status;
 }
 
@@ -72,14 +76,18 @@ static carso_status add_clean(carso_evaluation *evaluation, carso_objective obje
     char prefix[CSO_COLUMN_NAME];
     snprintf(prefix, sizeof prefix, "clean.%s", name);
     carso_status status = add_score(evaluation, &clean->score, prefix);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_F64, 0, NULL, (void **)&clean->spread, "clean.%s.spread", name);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_U8, 0, NULL, (void **)&clean->probability_like, "clean.%s.probability_like", name);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_F64, 0, NULL, (void **)&clean->gradient_error, "clean.%s.gradient_error", name);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&clean->selected, "clean.%s.selected", name);
+    }
     return status;
 }
 
@@ -116,9 +124,10 @@ static carso_status add_cell(carso_evaluation *evaluation, int number)
         {CSO_TENSOR_U8, 1, &attacks, (void **)&cell->non_finite, "attack.non_finite"},
     };
     carso_status status = CARSO_OK;
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == CARSO_OK; i++)
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == CARSO_OK; i++) {
         status = cso_columns_add(columns, wanted[i].type, wanted[i].rank, wanted[i].dimension, wanted[i].out, "cell.%d.%s", number,
                                  wanted[i].name);
+    }
     return status;
 }
 
@@ -133,12 +142,15 @@ static carso_status read_configuration(carso_evaluation *evaluation, const char 
     } wanted[] = {{"images", 1, INT64_MAX / 65536}, {"batch", 1, 65536},      {"classes", 2, 65536},    {"norm", 0, 1},
                   {"aggregation", 0, 2},            {"seed", INT64_MIN, INT64_MAX}, {"first_image", INT64_MIN, INT64_MAX}};
     carso_status status = CARSO_OK;
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == CARSO_OK; i++)
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == CARSO_OK; i++) {
         status = cso_json_integer(evaluation->context, configuration, wanted[i].key, where, wanted[i].low, wanted[i].high, &value[i]);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_array(evaluation->context, configuration, "shape", where, 3, &shape);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
     evaluation->total = value[0];
     evaluation->batch = (int)value[1];
     evaluation->classes = (int)value[2];
@@ -149,13 +161,15 @@ static carso_status read_configuration(carso_evaluation *evaluation, const char 
     evaluation->image_size = 1;
     for (size_t i = 0; i < 3; i++) {
         const int64_t side = json_integer_value(json_array_get(shape, i));
-        if (side < 1 || side > 4096)
+        if (side < 1 || side > 4096) {
             return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: \"shape\" is not channels, height and width", where);
+        }
         evaluation->shape[i] = (int32_t)side;
         evaluation->image_size *= (size_t)side;
     }
-    if (evaluation->columns.rows > evaluation->total)
+    if (evaluation->columns.rows > evaluation->total) {
         return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: more images in a part than in the whole", where);
+    }
     return CARSO_OK;
 }
 
@@ -164,35 +178,45 @@ carso_status cso_evaluation_prepare(carso_evaluation *evaluation, const char *wh
     const cso_protocol *const protocol = &evaluation->protocol;
     cso_columns *const columns = &evaluation->columns;
     carso_status status = read_configuration(evaluation, where);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     const int64_t shape[3] = {evaluation->shape[0], evaluation->shape[1], evaluation->shape[2]};
-    for (int i = 0; i < protocol->cell_count; i++)
-        if (protocol->cell[i].attack_count > evaluation->most_attacks)
+    for (int i = 0; i < protocol->cell_count; i++) {
+        if (protocol->cell[i].attack_count > evaluation->most_attacks) {
             evaluation->most_attacks = protocol->cell[i].attack_count;
+        }
+    }
     columns->context = evaluation->context;
     evaluation->cell = cso_allocate(evaluation->context, (size_t)protocol->cell_count, sizeof *evaluation->cell);
     evaluation->seconds = cso_allocate(evaluation->context, (size_t)protocol->cell_count * (size_t)(evaluation->most_attacks + 1),
                                        sizeof *evaluation->seconds);
-    if (!evaluation->cell || !evaluation->seconds)
+    if (!evaluation->cell || !evaluation->seconds) {
         return cso_fail_memory(evaluation->context, "the evaluation");
+    }
     status = cso_columns_add(columns, CSO_TENSOR_I64, 0, NULL, (void **)&evaluation->position, "position");
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&evaluation->label, "label");
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_F32, 3, shape, (void **)&evaluation->original, "image");
-    for (int i = 0; i < protocol->cell_count && status == CARSO_OK; i++)
-        if (!evaluation->clean[protocol->cell[i].objective].selected)
+    }
+    for (int i = 0; i < protocol->cell_count && status == CARSO_OK; i++) {
+        if (!evaluation->clean[protocol->cell[i].objective].selected) {
             status = add_clean(evaluation, protocol->cell[i].objective);
-    for (int i = 0; i < protocol->cell_count && status == CARSO_OK; i++)
+        }
+    }
+    for (int i = 0; i < protocol->cell_count && status == CARSO_OK; i++) {
         status = add_cell(evaluation, i);
+    }
     return status;
 }
 
 void carso_evaluation_destroy(carso_evaluation *evaluation)
 {
-    if (!evaluation)
+    if (!evaluation) {
         return;
+    }
     carso_context *const context = evaluation->context;
     carso_model_destroy(evaluation->model);
     json_decref(evaluation->configuration);
@@ -211,12 +235,14 @@ static carso_status take_originals(carso_evaluation *evaluation, const cso_unit 
 {
     int64_t *const row = cso_allocate(evaluation->context, (size_t)unit->count, sizeof *row);
     carso_status status = row ? CARSO_OK : cso_fail_memory(evaluation->context, "scoring");
-    for (int64_t i = 0; row && i < unit->count; i++)
+    for (int64_t i = 0; row && i < unit->count; i++) {
         row[i] = unit->first + i;
+    }
     for (int o = 0; o < 2 && status == CARSO_OK; o++) {
         const cso_clean_columns *const clean = &evaluation->clean[o];
-        if (!clean->selected)
+        if (!clean->selected) {
             continue;
+        }
         cso_score_request request = {.objective = (carso_objective)o,
                                      .images = evaluation->original + (size_t)unit->first * evaluation->image_size,
                                      .row = row,
@@ -230,14 +256,17 @@ static carso_status take_originals(carso_evaluation *evaluation, const cso_unit 
         request.majority = clean->score.majority + unit->first;
         request.spread = clean->spread + unit->first;
         request.probability_like = clean->probability_like + unit->first;
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = cso_score(evaluation, &request);
-        if (status == CARSO_OK)
+        }
+        if (status == CARSO_OK) {
             status = cso_gradient_check(evaluation, (carso_objective)o, unit->first, unit->count);
+        }
     }
     cso_release(evaluation->context, row);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     /* Every cell begins with the originals. */
     for (int c = 0; c < evaluation->protocol.cell_count; c++) {
         const cso_cell_columns *const cell = &evaluation->cell[c];
@@ -245,8 +274,9 @@ static carso_status take_originals(carso_evaluation *evaluation, const cso_unit 
         const size_t first = (size_t)unit->first, count = (size_t)unit->count, size = evaluation->image_size;
         memcpy(cell->image + first * size, evaluation->original + first * size, count * size * sizeof *cell->image);
         memcpy(cell->selected + first, clean->selected + first, count * sizeof *cell->selected);
-        for (size_t i = first; i < first + count; i++)
+        for (size_t i = first; i < first + count; i++) {
             cell->best[i] = -1;
+        }
     }
     return CARSO_OK;
 }
@@ -272,13 +302,15 @@ static carso_status take_scoring(carso_evaluation *evaluation, const cso_unit *u
                                  .correct = cell->score.correct + first,
                                  .majority = cell->score.majority + first,
                                  .progress = progress};
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_score(evaluation, &request);
+    }
     request.images = rounded;
     request.correct = cell->eight_bit.correct + first;
     request.majority = cell->eight_bit.majority + first;
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_score(evaluation, &request);
+    }
     cso_release(evaluation->context, row);
     cso_release(evaluation->context, rounded);
     return status;
@@ -300,15 +332,18 @@ static double now(void)
 
 carso_status carso_evaluation_step(carso_evaluation *evaluation, carso_progress_callback callback, void *user, int32_t *out_finished)
 {
-    if (!evaluation || !out_finished)
+    if (!evaluation || !out_finished) {
         return cso_fail_missing(evaluation ? evaluation->context : NULL, "carso_evaluation_step", "out_finished");
+    }
     const uint64_t units = cso_evaluation_units(evaluation);
     *out_finished = evaluation->units_done >= units;
-    if (*out_finished)
+    if (*out_finished) {
         return CARSO_OK;
-    if (!evaluation->model)
+    }
+    if (!evaluation->model) {
         return cso_fail(evaluation->context, CARSO_ERROR_UNSUPPORTED,
                         "carso_evaluation_step: the evaluation was opened to look at; create one with the model, and resume it");
+    }
     const cso_unit unit = cso_evaluation_unit(evaluation, evaluation->units_done);
     cso_unit_progress progress = {.callback = callback, .user = user};
     if (callback) {
@@ -319,11 +354,13 @@ carso_status carso_evaluation_step(carso_evaluation *evaluation, carso_progress_
     }
     const double started = now();
     const carso_progress at_start = {sizeof at_start, 0, 1, ""};
-    if (cso_unit_forward(&at_start, &progress))
+    if (cso_unit_forward(&at_start, &progress)) {
         return CARSO_CANCELLED;
+    }
     const carso_status status = take_unit(evaluation, &unit, &progress);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     evaluation->units_done++;
     *out_finished = evaluation->units_done >= units;
     if (unit.kind != CSO_UNIT_ORIGINALS) {
@@ -340,8 +377,9 @@ uint64_t carso_evaluation_count(const carso_evaluation *evaluation)
 
 void carso_evaluation_shape(const carso_evaluation *evaluation, int32_t *out_shape)
 {
-    for (int i = 0; i < 3 && out_shape; i++)
+    for (int i = 0; i < 3 && out_shape; i++) {
         out_shape[i] = evaluation ? evaluation->shape[i] : 0;
+    }
 }
 
 static bool has_cell(const carso_evaluation *evaluation, int32_t cell)
@@ -351,8 +389,9 @@ static bool has_cell(const carso_evaluation *evaluation, int32_t cell)
 
 const float *carso_evaluation_images(const carso_evaluation *evaluation, int32_t cell)
 {
-    if (evaluation && cell == -1)
+    if (evaluation && cell == -1) {
         return evaluation->original;
+    }
     return has_cell(evaluation, cell) ? evaluation->cell[cell].image : NULL;
 }
 
@@ -368,7 +407,8 @@ const int32_t *carso_evaluation_labels(const carso_evaluation *evaluation)
 
 const int32_t *carso_evaluation_predictions(const carso_evaluation *evaluation, int32_t cell)
 {
-    if (evaluation && (cell == -1 || cell == -2))
+    if (evaluation && (cell == -1 || cell == -2)) {
         return evaluation->clean[-1 - cell].score.majority;
+    }
     return has_cell(evaluation, cell) ? evaluation->cell[cell].score.majority : NULL;
 }

@@ -131,8 +131,9 @@ static int ascending(const void *a, const void *b)
  */
 static bool raise_from_step(gathering *work, flag_id id, int c, int a, int32_t *begin, int64_t concerned, double attacked, double share)
 {
-    if (!((double)concerned > share * attacked))
+    if (!((double)concerned > share * attacked)) {
         return false;
+    }
     qsort(begin, (size_t)concerned, sizeof *begin, ascending);
     raise_flag_from(work, id, c, a, begin[(int64_t)(share * attacked)], (double)concerned / attacked, share);
     return true;
@@ -154,26 +155,32 @@ static void judge_gradients(gathering *work, int c, int a)
     for (int64_t i = 0; i < work->rows; i++) {
         const int64_t entry = i * planned->attack_count + a;
         const bool stands = cell->attack_selected[entry] > 0;
-        if (cell->state[entry] == CSO_STATE_LEFT_OUT)
+        if (cell->state[entry] == CSO_STATE_LEFT_OUT) {
             continue;
+        }
         attacked++;
         if (!isnan(cell->weak_gradient[entry])) {
             weak += cell->weak_gradient[entry];
             compared++;
         }
-        if (stands && (cell->vanished_from[entry] >= 0 || cell->weak_gradient[entry] >= CSO_VANISHED_SHARE))
+        if (stands && (cell->vanished_from[entry] >= 0 || cell->weak_gradient[entry] >= CSO_VANISHED_SHARE)) {
             work->vanished[vanished++] = cell->vanished_from[entry] < 0 ? 0 : cell->vanished_from[entry];
-        if (!(cell->last_loss[entry] > cell->first_loss[entry]))
+        }
+        if (!(cell->last_loss[entry] > cell->first_loss[entry])) {
             work->flat[flat++] = 0;
-        else if (stands && cell->fell_from[entry] >= 0)
+        } else if (stands && cell->fell_from[entry] >= 0) {
             work->flat[flat++] = cell->fell_from[entry];
+        }
     }
-    if (attacked == 0)
+    if (attacked == 0) {
         return;
-    if (!raise_from_step(work, VANISHING_GRADIENT, c, a, work->vanished, vanished, attacked, VANISHED_IMAGES) && weak > ZERO_SHARE * compared)
+    }
+    if (!raise_from_step(work, VANISHING_GRADIENT, c, a, work->vanished, vanished, attacked, VANISHED_IMAGES) && weak > ZERO_SHARE * compared) {
         raise_flag(work, VANISHING_GRADIENT, c, a, weak / compared, ZERO_SHARE);
-    if (raises)
+    }
+    if (raises) {
         raise_from_step(work, LOSS_DOES_NOT_RISE, c, a, work->flat, flat, attacked, FLAT_IMAGES);
+    }
 }
 
 static void judge_attack(gathering *work, int c, int a)
@@ -187,12 +194,15 @@ static void judge_attack(gathering *work, int c, int a)
         outside += cell->state[entry] == CSO_STATE_OUTSIDE;
         non_finite += cell->state[entry] != CSO_STATE_LEFT_OUT && cell->non_finite[entry] != 0;
     }
-    if (non_finite > 0)
+    if (non_finite > 0) {
         raise_flag(work, NON_FINITE, c, a, non_finite / attacked, 0);
-    if (outside > 0)
+    }
+    if (outside > 0) {
         raise_flag(work, OUTSIDE_BALL, c, a, outside / attacked, 0);
-    if (uses_gradients(planned, a))
+    }
+    if (uses_gradients(planned, a)) {
         judge_gradients(work, c, a);
+    }
 }
 
 /* An attack that knows less against the best of those before it that follow gradients, with the same draws. */
@@ -205,19 +215,24 @@ static void judge_against_gradients(gathering *work, int c, int a)
     const cso_cell_columns *const cell = &evaluation->cell[c];
     const double repeats = cso_score_repeats(evaluation, planned->objective);
     difference gained = {0};
-    if (planned->attack[a].family == CSO_FAMILY_WHITE_BOX)
+    if (planned->attack[a].family == CSO_FAMILY_WHITE_BOX) {
         return;
+    }
     for (int64_t i = 0; i < work->rows; i++) {
         const int64_t row = i * planned->attack_count;
         int32_t best = -1;
-        for (int b = 0; b < a; b++)
-            if (uses_gradients(planned, b) && cell->state[row + b] == CSO_STATE_ATTACKED && (best < 0 || cell->attack_selected[row + b] < best))
+        for (int b = 0; b < a; b++) {
+            if (uses_gradients(planned, b) && cell->state[row + b] == CSO_STATE_ATTACKED && (best < 0 || cell->attack_selected[row + b] < best)) {
                 best = cell->attack_selected[row + b];
-        if (best >= 0 && cell->state[row + a] == CSO_STATE_ATTACKED)
+            }
+        }
+        if (best >= 0 && cell->state[row + a] == CSO_STATE_ATTACKED) {
             add(&gained, (best - cell->attack_selected[row + a]) / repeats);
+        }
     }
-    if (gained.sum > least(&gained, work->rows))
+    if (gained.sum > least(&gained, work->rows)) {
         raise_flag(work, id[planned->attack[a].family], c, a, gained.sum / (double)work->rows, least(&gained, work->rows) / (double)work->rows);
+    }
 }
 
 /* Whether more is left in cell b than in cell a, which should be the weaker. */
@@ -226,25 +241,31 @@ static void judge_order(gathering *work, flag_id id, int a, int b)
     const carso_evaluation *const evaluation = work->evaluation;
     const double repeats = cso_score_repeats(evaluation, evaluation->protocol.cell[a].objective);
     difference rise = {0};
-    for (int64_t i = 0; i < work->rows; i++)
+    for (int64_t i = 0; i < work->rows; i++) {
         add(&rise, (evaluation->cell[b].score.correct[i] - evaluation->cell[a].score.correct[i]) / repeats);
-    if (rise.sum > least(&rise, work->rows))
+    }
+    if (rise.sum > least(&rise, work->rows)) {
         raise_flag(work, id, b, -1, rise.sum / (double)work->rows, least(&rise, work->rows) / (double)work->rows);
+    }
 }
 
 static void judge_orders(gathering *work)
 {
     const cso_protocol *const protocol = &work->evaluation->protocol;
-    for (int a = 0; a < protocol->cell_count; a++)
+    for (int a = 0; a < protocol->cell_count; a++) {
         for (int b = 0; b < protocol->cell_count; b++) {
             const cso_cell *const weak = &protocol->cell[a], *const strong = &protocol->cell[b];
-            if (weak->role != strong->role || weak->objective != strong->objective || strcmp(weak->section, strong->section) != 0)
+            if (weak->role != strong->role || weak->objective != strong->objective || strcmp(weak->section, strong->section) != 0) {
                 continue;
-            if (weak->epsilon < strong->epsilon && weak->steps == strong->steps)
+            }
+            if (weak->epsilon < strong->epsilon && weak->steps == strong->steps) {
                 judge_order(work, ACCURACY_RISES_WITH_EPSILON, a, b);
-            if (weak->epsilon == strong->epsilon && weak->steps < strong->steps)
+            }
+            if (weak->epsilon == strong->epsilon && weak->steps < strong->steps) {
                 judge_order(work, ACCURACY_RISES_WITH_STEPS, a, b);
+            }
         }
+    }
 }
 
 static void judge_guard(gathering *work, int c)
@@ -253,21 +274,24 @@ static void judge_guard(gathering *work, int c)
     const cso_cell *const planned = &evaluation->protocol.cell[c];
     const double chance = 1.0 / evaluation->classes, repeats = cso_score_repeats(evaluation, planned->objective);
     double sum = 0;
-    for (int64_t i = 0; i < work->rows; i++)
+    for (int64_t i = 0; i < work->rows; i++) {
         sum += evaluation->cell[c].score.correct[i] / repeats;
-    if (planned->role == CSO_ROLE_GUARD && planned->epsilon > 0 && sum / (double)work->rows > chance)
+    }
+    if (planned->role == CSO_ROLE_GUARD && planned->epsilon > 0 && sum / (double)work->rows > chance) {
         raise_flag(work, GUARD_ABOVE_CHANCE, c, -1, sum / (double)work->rows, chance);
+    }
 }
 
 static double mean_spread(const gathering *work)
 {
     const double *const spread = work->evaluation->clean[CARSO_OBJECTIVE_DEFENCE].spread;
     double sum = 0, counted = 0;
-    for (int64_t i = 0; spread && i < work->rows; i++)
+    for (int64_t i = 0; spread && i < work->rows; i++) {
         if (isfinite(spread[i])) {
             sum += spread[i];
             counted++;
         }
+    }
     return counted > 0 ? sum / counted : NAN;
 }
 
@@ -277,14 +301,16 @@ static void judge_averaging(gathering *work, int c)
     const cso_cell *const planned = &work->evaluation->protocol.cell[c];
     const double spread = mean_spread(work);
     int followers = 0, averaging = 0;
-    for (int a = 0; a < planned->attack_count; a++)
+    for (int a = 0; a < planned->attack_count; a++) {
         if (uses_gradients(planned, a)) {
             followers++;
             averaging += planned->attack[a].options.eot > 1;
         }
+    }
     if (planned->role == CSO_ROLE_PLAIN && planned->objective == CARSO_OBJECTIVE_DEFENCE && planned->epsilon > 0 && followers > 0 &&
-        averaging == 0 && spread > RANDOM_SPREAD)
+        averaging == 0 && spread > RANDOM_SPREAD) {
         raise_flag(work, RANDOMISED_UNDER_STANDARD, c, -1, spread, RANDOM_SPREAD);
+    }
 }
 
 static void judge_originals(gathering *work, carso_objective objective)
@@ -297,12 +323,15 @@ static void judge_originals(gathering *work, carso_objective objective)
         checked += !isnan(clean->gradient_error[i]);
         wrong += clean->gradient_error[i] > GRADIENT_ERROR;
     }
-    if (not_finite > 0)
+    if (not_finite > 0) {
         raise_flag(work, NON_FINITE, -1, -1, not_finite / (double)work->rows, 0);
-    if (like / (double)work->rows > PROBABILITY_IMAGES)
+    }
+    if (like / (double)work->rows > PROBABILITY_IMAGES) {
         raise_flag(work, PROBABILITY_LOGITS, -1, -1, like / (double)work->rows, PROBABILITY_IMAGES);
-    if (checked > 0 && wrong / checked > GRADIENT_ERROR_IMAGES)
+    }
+    if (checked > 0 && wrong / checked > GRADIENT_ERROR_IMAGES) {
         raise_flag(work, GRADIENT_CHECK, -1, -1, wrong / checked, GRADIENT_ERROR_IMAGES);
+    }
 }
 
 static void judge_all(gathering *work)
@@ -310,10 +339,12 @@ static void judge_all(gathering *work)
     const carso_evaluation *const evaluation = work->evaluation;
     judge_originals(work, CARSO_OBJECTIVE_CLASSIFIER);
     judge_originals(work, CARSO_OBJECTIVE_DEFENCE);
-    if (mean_spread(work) < ALIKE_SPREAD)
+    if (mean_spread(work) < ALIKE_SPREAD) {
         raise_flag(work, DRAWS_ALIKE, -1, -1, mean_spread(work), ALIKE_SPREAD);
-    if (evaluation->protocol.dlr_omitted > 0)
+    }
+    if (evaluation->protocol.dlr_omitted > 0) {
         raise_flag(work, TOO_FEW_CLASSES, -1, -1, evaluation->protocol.dlr_omitted, 0);
+    }
     for (int c = 0; c < evaluation->protocol.cell_count; c++) {
         for (int a = 0; a < evaluation->protocol.cell[c].attack_count; a++) {
             judge_attack(work, c, a);
@@ -331,8 +362,9 @@ json_t *cso_evaluation_flags(const carso_evaluation *evaluation)
     work.vanished = cso_allocate(evaluation->context, (size_t)work.rows, sizeof *work.vanished);
     work.flat = cso_allocate(evaluation->context, (size_t)work.rows, sizeof *work.flat);
     work.failed = !work.array || !work.vanished || !work.flat;
-    if (work.rows > 0 && !work.failed)
+    if (work.rows > 0 && !work.failed) {
         judge_all(&work);
+    }
     cso_release(evaluation->context, work.vanished);
     cso_release(evaluation->context, work.flat);
     if (work.failed) {

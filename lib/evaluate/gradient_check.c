@@ -41,8 +41,9 @@ static carso_status slope(checking *work, size_t size, double *out)
     double loss[2] = {0, 0};
     carso_status status = CARSO_OK;
     for (int side = 0; side < 2 && status == CARSO_OK; side++) {
-        for (size_t i = 0; i < size; i++)
+        for (size_t i = 0; i < size; i++) {
             work->point[i] = (float)((double)work->original[i] + (side ? STEP : -STEP) * (double)work->direction[i]);
+        }
         status = loss_at(work, work->point, NULL, NULL, &loss[side]);
     }
     *out = (loss[1] - loss[0]) / (2 * STEP);
@@ -58,11 +59,13 @@ static carso_status check_flat(checking *work, const carso_evaluation *evaluatio
         const cso_random stream = {evaluation->seed, CSO_PURPOSE_GRADIENT_CHECK, work->key, d};
         double found;
         cso_random_uniform(&stream, 0, size, work->direction);
-        for (size_t i = 0; i < size; i++)
+        for (size_t i = 0; i < size; i++) {
             work->direction[i] = work->direction[i] < 0.5f ? -1.0f : 1.0f;
+        }
         status = slope(work, size, &found);
-        if (status == CARSO_OK && !(fabs(found) * STEP <= FLAT))
+        if (status == CARSO_OK && !(fabs(found) * STEP <= FLAT)) {
             *out = 1;
+        }
     }
     return status;
 }
@@ -73,8 +76,9 @@ static carso_status check_image(checking *work, const carso_evaluation *evaluati
     int32_t exponent = 0;
     double loss = 0, sum = 0, found;
     carso_status status = loss_at(work, work->original, work->gradient, &exponent, &loss);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     for (size_t i = 0; i < size; i++) {
         sum += fabs((double)work->gradient[i]);
         work->direction[i] = work->gradient[i] > 0 ? 1.0f : work->gradient[i] < 0 ? -1.0f : 0.0f;
@@ -84,8 +88,9 @@ static carso_status check_image(checking *work, const carso_evaluation *evaluati
         return CARSO_OK;
     }
     const double expected = ldexp(sum, exponent);
-    if (!(expected > 0))
+    if (!(expected > 0)) {
         return check_flat(work, evaluation, out);
+    }
     status = slope(work, size, &found);
     const double scale = fmax(fmax(fabs(expected), fabs(found)), FLAT / STEP);
     *out = isfinite(found) ? fmin(1, fabs(expected - found) / scale) : 1;
@@ -95,12 +100,14 @@ static carso_status check_image(checking *work, const carso_evaluation *evaluati
 /* The first attack that uses gradients of the objective: its loss is what is checked. */
 static const cso_planned_attack *find_attack(const cso_protocol *protocol, carso_objective objective)
 {
-    for (int c = 0; c < protocol->cell_count; c++)
+    for (int c = 0; c < protocol->cell_count; c++) {
         for (int a = 0; a < protocol->cell[c].attack_count; a++) {
             const cso_planned_attack *const attack = &protocol->cell[c].attack[a];
-            if (attack->family == CSO_FAMILY_WHITE_BOX && attack->options.objective == (int32_t)objective)
+            if (attack->family == CSO_FAMILY_WHITE_BOX && attack->options.objective == (int32_t)objective) {
                 return attack;
+            }
         }
+    }
     return NULL;
 }
 
@@ -110,10 +117,12 @@ carso_status cso_gradient_check(carso_evaluation *evaluation, carso_objective ob
     const size_t size = evaluation->image_size;
     const cso_planned_attack *const attack = find_attack(&evaluation->protocol, objective);
     double *const error = evaluation->clean[objective].gradient_error;
-    for (int64_t i = first; i < first + count; i++)
+    for (int64_t i = first; i < first + count; i++) {
         error[i] = NAN;
-    if (!attack)
+    }
+    if (!attack) {
         return CARSO_OK;
+    }
     checking work = {.settings = {.model = evaluation->model,
                                   .kind = objective,
                                   .loss = (carso_loss)attack->options.loss,
@@ -128,8 +137,9 @@ carso_status cso_gradient_check(carso_evaluation *evaluation, carso_objective ob
     work.direction = cso_allocate(context, size, sizeof *work.direction);
     carso_status status = work.gradient && work.point && work.direction ? CARSO_OK : cso_fail_memory(context, "the gradient check");
     for (int64_t i = first; i < first + count && status == CARSO_OK; i++) {
-        if (evaluation->position[i] >= CSO_CHECKED_IMAGES)
+        if (evaluation->position[i] >= CSO_CHECKED_IMAGES) {
             continue;
+        }
         work.original = evaluation->original + (size_t)i * size;
         work.key = evaluation->first_image + (uint64_t)evaluation->position[i];
         work.label = evaluation->label[i];

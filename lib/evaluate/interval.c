@@ -15,15 +15,18 @@ void cso_interval(const double *share, int64_t count, int repeats, double *mean,
 {
     const double n = (double)count;
     double sum = 0, squares = 0;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         sum += share[i];
+    }
     const double p = count > 0 ? sum / n : 0;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         squares += (share[i] - p) * (share[i] - p);
+    }
     const double binomial = p * (1 - p), variance = count > 0 ? squares / n : 0;
     double trials = n;
-    if (variance > 0 && binomial > 0)
+    if (variance > 0 && binomial > 0) {
         trials = fmin(n * repeats, fmax(n, n * binomial / variance));
+    }
     const double z = QUANTILE * QUANTILE / fmax(trials, 1), centre = (p + z / 2) / (1 + z);
     const double half = sqrt(z * binomial + z * z / 4) / (1 + z);
     *mean = p;

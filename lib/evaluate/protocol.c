@@ -23,8 +23,9 @@ typedef struct making {
 
 static void attack_release(const carso_context *context, cso_planned_attack *attack, int count)
 {
-    for (int i = 0; attack && i < count; i++)
+    for (int i = 0; attack && i < count; i++) {
         cso_release(context, attack[i].name);
+    }
     cso_release(context, attack);
 }
 
@@ -45,10 +46,12 @@ static carso_status parse_text(carso_context *context, const char *text, bool bu
 {
     char *const copy = cso_duplicate_string(context, text);
     *out = NULL;
-    if (!copy)
+    if (!copy) {
         return cso_fail_memory(context, "the protocol");
-    for (char *c = copy; built_in && *c; c++)
+    }
+    for (char *c = copy; built_in && *c; c++) {
         *c = *c == '\'' ? '"' : *c;
+    }
     const carso_status status = cso_json_parse(context, copy, strlen(copy), name, out);
     cso_release(context, copy);
     return status;
@@ -70,12 +73,14 @@ static bool enough_classes(const making *work, const cso_planned_attack *attack)
 static carso_status add_attack(const making *work, cso_cell *cell, const json_t *entry, const char *where)
 {
     cso_planned_attack attack;
-    if (cell->attack_count == MOST_ATTACKS)
+    if (cell->attack_count == MOST_ATTACKS) {
         return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: more than %d attacks", where, MOST_ATTACKS);
+    }
     carso_status status = cso_attack_entry_read(work->context, entry, where, cell->objective, &attack);
     if (status == CARSO_OK) {
-        if (cell->role == CSO_ROLE_STEPS)
+        if (cell->role == CSO_ROLE_STEPS) {
             attack.options.steps = cell->steps;
+        }
         if (attack.callback && !work->options->loss_function) {
             cso_release(work->context, attack.name);
             return cso_fail(work->context, CARSO_ERROR_INVALID_ARGUMENT, "%s: the loss is \"callback\", but loss_function is NULL", where);
@@ -105,11 +110,13 @@ static carso_status add_attacks(const making *work, cso_cell *cell, const json_t
         }
         const char *const text = cso_ensemble_text(json_string_value(entry));
         json_t *members;
-        if (!text)
+        if (!text) {
             return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: there is no ensemble \"%.60s\"", place, json_string_value(entry));
+        }
         status = parse_text(work->context, text, true, place, &members);
-        for (size_t j = 0; j < json_array_size(members) && status == CARSO_OK; j++)
+        for (size_t j = 0; j < json_array_size(members) && status == CARSO_OK; j++) {
             status = add_attack(work, cell, json_array_get(members, j), place);
+        }
         json_decref(members);
     }
     return status;
@@ -119,18 +126,21 @@ static carso_status add_cell(const making *work, const json_t *section, const ch
 {
     cso_protocol *const out = work->out;
     const json_t *attacks;
-    if (out->cell_count == MOST_CELLS)
+    if (out->cell_count == MOST_CELLS) {
         return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: more than %d combinations of section, epsilon and steps", where,
                         MOST_CELLS);
+    }
     carso_status status = cso_json_array(work->context, section, "attacks", where, MOST_ATTACKS, &attacks);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     cso_cell *const cell = &out->cell[out->cell_count++];
     *cell = shape;
     cell->section = cso_duplicate_string(work->context, name);
     cell->attack = cso_allocate(work->context, MOST_ATTACKS, sizeof *cell->attack);
-    if (!cell->section || !cell->attack)
+    if (!cell->section || !cell->attack) {
         return cso_fail_memory(work->context, "the protocol");
+    }
     return add_attacks(work, cell, attacks, where);
 }
 
@@ -149,10 +159,12 @@ static carso_status read_epsilons(const making *work, const json_t *object, cons
 /* A section's own, else the caller's, else the protocol's. */
 static carso_status find_epsilons(const making *work, const json_t *section, const char *where, double *out, size_t *out_count)
 {
-    if (json_object_get(section, "epsilons"))
+    if (json_object_get(section, "epsilons")) {
         return read_epsilons(work, section, where, out, out_count);
-    if (!work->options->epsilons)
+    }
+    if (!work->options->epsilons) {
         return read_epsilons(work, work->description, "the protocol", out, out_count);
+    }
     *out_count = (size_t)work->options->epsilon_count;
     memcpy(out, work->options->epsilons, *out_count * sizeof *out);
     return CARSO_OK;
@@ -174,29 +186,37 @@ static carso_status add_section(const making *work, const json_t *section, size_
     const json_t *curve;
     snprintf(where, sizeof where, "section %zu", number + 1);
     carso_status status = cso_keys_check(work->context, section, known, where);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_json_string(work->context, section, "name", where, &name);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_string(work->context, section, "objective", where, &objective);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
     const bool defence = strcmp(objective, cso_objective_names[CARSO_OBJECTIVE_DEFENCE]) == 0;
     snprintf(where, sizeof where, "section %zu (%.60s)", number + 1, name);
-    if (!defence && strcmp(objective, cso_objective_names[CARSO_OBJECTIVE_CLASSIFIER]) != 0)
+    if (!defence && strcmp(objective, cso_objective_names[CARSO_OBJECTIVE_CLASSIFIER]) != 0) {
         return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: there is no objective \"%.60s\"", where, objective);
-    if (json_object_get(section, "guard") && !json_is_boolean(json_object_get(section, "guard")))
+    }
+    if (json_object_get(section, "guard") && !json_is_boolean(json_object_get(section, "guard"))) {
         return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: \"guard\" is neither true nor false", where);
-    if (defence && !work->model->purifier)
+    }
+    if (defence && !work->model->purifier) {
         return omit(work, name, NULL, "the model has no purifier");
+    }
     const bool guard = json_is_true(json_object_get(section, "guard"));
     status = find_epsilons(work, section, where, epsilon, &epsilon_count);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = find_curve(work, section, where, &curve);
+    }
     const size_t points = status == CARSO_OK && curve ? json_array_size(curve) : 1;
     for (size_t i = 0; i < epsilon_count * points && status == CARSO_OK; i++) {
         const json_t *const steps = curve ? json_array_get(curve, i % points) : NULL;
-        if (steps && (!json_is_integer(steps) || json_integer_value(steps) < 0 || json_integer_value(steps) > 1000000))
+        if (steps && (!json_is_integer(steps) || json_integer_value(steps) < 0 || json_integer_value(steps) > 1000000)) {
             return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: \"curve\" holds what is no number of steps", where);
+        }
         const cso_cell shape = {.role = curve ? CSO_ROLE_STEPS : guard ? CSO_ROLE_GUARD : CSO_ROLE_PLAIN,
                                 .objective = defence ? CARSO_OBJECTIVE_DEFENCE : CARSO_OBJECTIVE_CLASSIFIER,
                                 .epsilon = epsilon[i / points],
@@ -225,26 +245,34 @@ static carso_status build(making *work)
     const json_t *sections;
     const char *name;
     carso_status status = cso_keys_check(work->context, work->description, known, "the protocol");
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_json_string(work->context, work->description, "name", "the protocol", &name);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_array(work->context, work->description, "sections", "the protocol", MOST_SECTIONS, &sections);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_count(work, "draws", 65536, work->options->draws, 8, &out->draws);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_count(work, "repeats", 1000, work->options->repeats, 10, &out->repeats);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
     out->name = cso_duplicate_string(work->context, name);
     out->cell = cso_allocate(work->context, MOST_CELLS, sizeof *out->cell);
     out->omitted = json_array();
-    if (!out->name || !out->cell || !out->omitted)
+    if (!out->name || !out->cell || !out->omitted) {
         return cso_fail_memory(work->context, "the protocol");
-    for (size_t i = 0; i < json_array_size(sections) && status == CARSO_OK; i++)
+    }
+    for (size_t i = 0; i < json_array_size(sections) && status == CARSO_OK; i++) {
         status = add_section(work, json_array_get(sections, i), i);
-    if (status == CARSO_OK && out->cell_count == 0)
+    }
+    if (status == CARSO_OK && out->cell_count == 0) {
         status = cso_fail(work->context, CARSO_ERROR_BAD_FORMAT,
                           "the protocol leaves nothing to attack: it has no sections, no epsilons, or only such as need a purifier");
+    }
     return status;
 }
 
@@ -254,9 +282,10 @@ carso_status cso_protocol_create(const carso_model *model, const carso_evaluatio
     const char *const built_in = cso_protocol_text(options->protocol);
     json_t *description = NULL;
     *out = (cso_protocol){.context = context};
-    if (!built_in && options->protocol[strspn(options->protocol, " \t\r\n")] != '{')
+    if (!built_in && options->protocol[strspn(options->protocol, " \t\r\n")] != '{') {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
                         "there is no protocol \"%.60s\"; known are quick, paper and adaptive, or a description in JSON", options->protocol);
+    }
     carso_status status = parse_text(context, built_in ? built_in : options->protocol, built_in != NULL, "the protocol", &description);
     if (status == CARSO_OK) {
         making work = {.model = model, .context = context, .options = options, .description = description, .out = out};

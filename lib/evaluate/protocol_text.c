@@ -70,9 +70,11 @@ static const named_text protocols[] = {
 
 static const char *find(const named_text *table, const char *name)
 {
-    for (; table->name; table++)
-        if (strcmp(table->name, name) == 0)
+    for (; table->name; table++) {
+        if (strcmp(table->name, name) == 0) {
             return table->text;
+        }
+    }
     return NULL;
 }
 

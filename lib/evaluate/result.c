@@ -11,14 +11,16 @@
 /* Adding to an object of jansson's takes the value over, on failure too. */
 static void set(json_t *object, const char *key, json_t *value, bool *failed)
 {
-    if (json_object_set_new(object, key, value) != 0)
+    if (json_object_set_new(object, key, value) != 0) {
         *failed = true;
+    }
 }
 
 static void append(json_t *array, json_t *value, bool *failed)
 {
-    if (json_array_append_new(array, value) != 0)
+    if (json_array_append_new(array, value) != 0) {
         *failed = true;
+    }
 }
 
 static json_t *number(double value)
@@ -63,8 +65,9 @@ static json_t *classes_json(const carso_evaluation *evaluation, const int32_t *c
         sum[2 * evaluation->label[i]] += correct ? (double)correct[i] / cso_score_repeats(evaluation, objective) : 1;
         sum[2 * evaluation->label[i] + 1]++;
     }
-    for (int k = 0; k < evaluation->classes; k++)
+    for (int k = 0; k < evaluation->classes; k++) {
         append(array, correct ? number(sum[2 * k] / sum[2 * k + 1]) : json_integer((json_int_t)sum[2 * k]), failed);
+    }
     cso_release(evaluation->context, sum);
     return array;
 }
@@ -76,16 +79,18 @@ static json_t *clean_json(const carso_evaluation *evaluation, double *share, boo
     for (int o = 0; o < 2; o++) {
         const cso_clean_columns *const clean = &evaluation->clean[o];
         double spread = 0, error = 0, checked = 0;
-        if (!clean->selected)
+        if (!clean->selected) {
             continue;
+        }
         json_t *const entry = score_json(evaluation, &clean->score, (carso_objective)o, share, failed);
         for (int64_t i = 0; i < rows; i++) {
             spread += clean->spread[i];
             checked += !isnan(clean->gradient_error[i]);
             error += isnan(clean->gradient_error[i]) ? 0 : clean->gradient_error[i];
         }
-        if (o == CARSO_OBJECTIVE_DEFENCE)
+        if (o == CARSO_OBJECTIVE_DEFENCE) {
             set(entry, "draw_spread", number(spread / (double)rows), failed);
+        }
         set(entry, "gradient_error", number(error / checked), failed);
         set(entry, "per_class", classes_json(evaluation, clean->score.correct, (carso_objective)o, failed), failed);
         set(object, cso_objective_names[o], entry, failed);
@@ -103,8 +108,9 @@ static json_t *attack_json(const carso_evaluation *evaluation, int c, int a, boo
     double first = 0, last = 0, zero = 0, tiny = 0, finite = 0;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t entry = i * planned->attack_count + a;
-        if (cell->state[entry] == CSO_STATE_LEFT_OUT)
+        if (cell->state[entry] == CSO_STATE_LEFT_OUT) {
             continue;
+        }
         attacked++;
         outside += cell->state[entry] == CSO_STATE_OUTSIDE;
         broke += cell->state[entry] == CSO_STATE_ATTACKED && cell->attack_selected[entry] == 0;
@@ -142,21 +148,24 @@ static json_t *cell_json(const carso_evaluation *evaluation, int c, double *shar
     const int64_t rows = cso_evaluation_finished_rows(evaluation);
     json_t *const object = json_object(), *const attacks = json_array();
     double outside = 0;
-    for (int64_t i = 0; i < rows; i++)
+    for (int64_t i = 0; i < rows; i++) {
         outside += cell->eight_bit_outside[i] != 0;
+    }
     set(object, "section", json_string(planned->section), failed);
     set(object, "role", json_string(roles[planned->role]), failed);
     set(object, "objective", json_string(cso_objective_names[planned->objective]), failed);
     set(object, "epsilon", json_real(planned->epsilon), failed);
-    if (planned->role == CSO_ROLE_STEPS)
+    if (planned->role == CSO_ROLE_STEPS) {
         set(object, "steps", json_integer(planned->steps), failed);
+    }
     set(object, "score", score_json(evaluation, &cell->score, planned->objective, share, failed), failed);
     json_t *const eight_bit = score_json(evaluation, &cell->eight_bit, planned->objective, share, failed);
     set(eight_bit, "outside", number(outside), failed);
     set(object, "eight_bit", eight_bit, failed);
     set(object, "per_class", classes_json(evaluation, cell->score.correct, planned->objective, failed), failed);
-    for (int a = 0; a < planned->attack_count; a++)
+    for (int a = 0; a < planned->attack_count; a++) {
         append(attacks, attack_json(evaluation, c, a, failed), failed);
+    }
     set(object, "attacks", attacks, failed);
     set(object, "seconds", number(evaluation->seconds[c * (evaluation->most_attacks + 1) + evaluation->most_attacks]), failed);
     return object;
@@ -181,8 +190,9 @@ static json_t *result_json(const carso_evaluation *evaluation, double *share, bo
     set(object, "shards", json_integer(evaluation->shards), failed);
     set(object, "flags", cso_evaluation_flags(evaluation), failed);
     set(object, "clean", clean_json(evaluation, share, failed), failed);
-    for (int c = 0; c < evaluation->protocol.cell_count; c++)
+    for (int c = 0; c < evaluation->protocol.cell_count; c++) {
         append(cells, cell_json(evaluation, c, share, failed), failed);
+    }
     set(object, "cells", cells, failed);
     set(object, "class_names", json_deep_copy(evaluation->class_names), failed);
     set(object, "class_images", classes_json(evaluation, NULL, CARSO_OBJECTIVE_CLASSIFIER, failed), failed);
@@ -196,8 +206,9 @@ static json_t *result_json(const carso_evaluation *evaluation, double *share, bo
 
 const char *carso_evaluation_result(carso_evaluation *evaluation)
 {
-    if (!evaluation)
+    if (!evaluation) {
         return NULL;
+    }
     carso_context *const context = evaluation->context;
     bool failed = false;
     cso_release(context, evaluation->result);
@@ -206,8 +217,9 @@ const char *carso_evaluation_result(carso_evaluation *evaluation)
     json_t *const json = share ? result_json(evaluation, share, &failed) : NULL;
     char *const text = json && !failed ? json_dumps(json, JSON_REAL_PRECISION(PRECISION) | JSON_PRESERVE_ORDER) : NULL;
     evaluation->result = text ? cso_duplicate_string(context, text) : NULL;
-    if (!evaluation->result)
+    if (!evaluation->result) {
         cso_fail_memory(context, "the evaluation's result");
+    }
     free(text);
     json_decref(json);
     cso_release(context, share);

@@ -58,10 +58,13 @@ static carso_status scratch_open(const carso_evaluation *evaluation, const cso_s
 
 static bool all_finite(const double *logits, int rows, int64_t stride, int classes)
 {
-    for (int r = 0; r < rows; r++)
-        for (int k = 0; k < classes; k++)
-            if (!isfinite(logits[r * stride + k]))
+    for (int r = 0; r < rows; r++) {
+        for (int k = 0; k < classes; k++) {
+            if (!isfinite(logits[r * stride + k])) {
                 return false;
+            }
+        }
+    }
     return true;
 }
 
@@ -71,14 +74,16 @@ static double relative_spread(const double *logits, int rows, int64_t stride, in
     double within = 0, between = 0, middle = 0;
     for (int k = 0; k < classes; k++) {
         mean[k] = 0;
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < rows; r++) {
             mean[k] += logits[r * stride + k] / rows;
+        }
         middle += mean[k] / classes;
     }
     for (int k = 0; k < classes; k++) {
         between += (mean[k] - middle) * (mean[k] - middle) / classes;
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < rows; r++) {
             within += (logits[r * stride + k] - mean[k]) * (logits[r * stride + k] - mean[k]) / rows / classes;
+        }
     }
     return between > 0 ? sqrt(within / between) : within > 0 ? INFINITY : 0;
 }
@@ -89,12 +94,14 @@ static bool like_probabilities(const double *logits, int rows, int64_t stride, i
         double sum = 0;
         for (int k = 0; k < classes; k++) {
             const double logit = logits[r * stride + k];
-            if (!(logit >= 0 && logit <= 1))
+            if (!(logit >= 0 && logit <= 1)) {
                 return false;
+            }
             sum += logit;
         }
-        if (fabs(sum - 1) > PROBABILITY_TOLERANCE)
+        if (fabs(sum - 1) > PROBABILITY_TOLERANCE) {
             return false;
+        }
     }
     return true;
 }
@@ -117,14 +124,18 @@ static void judge(const carso_evaluation *evaluation, const cso_score_request *r
         request->correct[image] += predicted == label;
     }
     int winner = 0;
-    for (int k = 1; k < classes; k++)
+    for (int k = 1; k < classes; k++) {
         winner = work->votes[k] > work->votes[winner] ? k : winner;
-    if (request->majority)
+    }
+    if (request->majority) {
         request->majority[image] = finite ? winner : -1;
-    if (request->spread)
+    }
+    if (request->spread) {
         request->spread[image] = finite ? relative_spread(logits, rows, stride, classes, work->mean) : NAN;
-    if (request->probability_like)
+    }
+    if (request->probability_like) {
         request->probability_like[image] = finite && like_probabilities(logits, rows, stride, classes);
+    }
 }
 
 carso_status cso_score(const carso_evaluation *evaluation, const cso_score_request *request)
@@ -134,8 +145,9 @@ carso_status cso_score(const carso_evaluation *evaluation, const cso_score_reque
     carso_status status = scratch_open(evaluation, request, &work);
     for (int64_t first = 0; first < request->count && status == CARSO_OK; first += work.chunk) {
         const int64_t count = work.chunk < request->count - first ? work.chunk : request->count - first;
-        for (int64_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < count; i++) {
             work.key[i] = evaluation->first_image + (uint64_t)evaluation->position[request->row[first + i]];
+        }
         const cso_run run = {.images = request->images + (size_t)first * evaluation->image_size,
                              .element = CSO_F32,
                              .count = count,
@@ -145,11 +157,13 @@ carso_status cso_score(const carso_evaluation *evaluation, const cso_score_reque
                              .image_index = work.key,
                              .logits = work.logits};
         status = defence ? cso_run_defence(evaluation->model, &run) : cso_run_classifier(evaluation->model, &run);
-        for (int64_t i = 0; i < count && status == CARSO_OK; i++)
+        for (int64_t i = 0; i < count && status == CARSO_OK; i++) {
             judge(evaluation, request, &work, first + i, i, count * evaluation->classes);
+        }
         const carso_progress at_start = {sizeof at_start, 0, 1, ""};
-        if (status == CARSO_OK && cso_unit_forward(&at_start, request->progress))
+        if (status == CARSO_OK && cso_unit_forward(&at_start, request->progress)) {
             status = CARSO_CANCELLED;
+        }
     }
     scratch_close(evaluation->context, &work);
     return status;

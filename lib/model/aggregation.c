@@ -11,9 +11,11 @@
 int cso_arg_max(const double *values, int count)
 {
     int best = 0;
-    for (int i = 1; i < count; i++)
-        if (values[i] > values[best])
+    for (int i = 1; i < count; i++) {
+        if (values[i] > values[best]) {
             best = i;
+        }
+    }
     return best;
 }
 
@@ -33,8 +35,9 @@ static double exp_difference(double a, double b)
 static bool is_top(const double *difference, int classes, int *top)
 {
     const int better = cso_arg_max(difference, classes);
-    if (!(difference[better] > 0.0))
+    if (!(difference[better] > 0.0)) {
         return true;
+    }
     *top = better;
     return false;
 }
@@ -42,27 +45,33 @@ static bool is_top(const double *difference, int classes, int *top)
 /* What rounding may leave of a tie between three. */
 static void cut_ties(double *difference, int classes)
 {
-    for (int i = 0; i < classes; i++)
-        if (difference[i] > 0.0)
+    for (int i = 0; i < classes; i++) {
+        if (difference[i] > 0.0) {
             difference[i] = 0.0;
+        }
+    }
 }
 
 /* difference[i] = s_i - s_m where s_i = sum_d exp(l_di) and m, returned, has the largest s. */
 static int carso_differences(const double *logits, int draws, int64_t stride, int classes, double *difference)
 {
     double largest = -DBL_MAX;
-    for (int d = 0; d < draws; d++)
-        for (int i = 0; i < classes; i++)
-            if (logits[d * stride + i] > largest)
+    for (int d = 0; d < draws; d++) {
+        for (int i = 0; i < classes; i++) {
+            if (logits[d * stride + i] > largest) {
                 largest = logits[d * stride + i];
+            }
+        }
+    }
     const double shift = largest > LARGEST_EXPONENT ? largest - LARGEST_EXPONENT : 0.0;
     /* exp(shift) may overflow where its product with a small sum does not. */
     const double half_scale = exp(shift / 2);
 
     for (int i = 0; i < classes; i++) {
         double sum = 0.0;
-        for (int d = 0; d < draws; d++)
+        for (int d = 0; d < draws; d++) {
             sum += exp(logits[d * stride + i] - shift);
+        }
         difference[i] = sum;
     }
     int top = cso_arg_max(difference, classes);
@@ -70,12 +79,14 @@ static int carso_differences(const double *logits, int draws, int64_t stride, in
     for (int attempt = 0; attempt < 2; attempt++) {
         for (int i = 0; i < classes; i++) {
             double sum = 0.0;
-            for (int d = 0; d < draws && i != top; d++)
+            for (int d = 0; d < draws && i != top; d++) {
                 sum += exp_difference(logits[d * stride + i] - shift, logits[d * stride + top] - shift);
+            }
             difference[i] = sum == 0.0 || shift == 0.0 ? sum : saturate(sum * half_scale * half_scale);
         }
-        if (is_top(difference, classes, &top))
+        if (is_top(difference, classes, &top)) {
             break;
+        }
     }
     cut_ties(difference, classes);
     return top;
@@ -97,8 +108,9 @@ static int mean_differences(const double *logits, int draws, int64_t stride, int
             }
             difference[i] = i == top ? 0.0 : (sum + lost) / draws;
         }
-        if (is_top(difference, classes, &top))
+        if (is_top(difference, classes, &top)) {
             break;
+        }
     }
     cut_ties(difference, classes);
     return top;
@@ -108,35 +120,43 @@ static int mean_differences(const double *logits, int draws, int64_t stride, int
 static void from_differences(const double *difference, int classes, int top, double *log_probability, double *log_odds)
 {
     int second = -1;
-    for (int i = 0; i < classes; i++)
-        if (i != top && (second < 0 || difference[i] > difference[second]))
+    for (int i = 0; i < classes; i++) {
+        if (i != top && (second < 0 || difference[i] > difference[second])) {
             second = i;
+        }
+    }
     if (second < 0) { /* a single class is certain */
-        if (log_probability)
+        if (log_probability) {
             log_probability[0] = 0.0;
-        if (log_odds)
+        }
+        if (log_odds) {
             log_odds[0] = DBL_MAX;
+        }
         return;
     }
     double others = 0.0, others_over_second = 0.0;
     for (int i = 0; i < classes; i++) {
-        if (i == top)
+        if (i == top) {
             continue;
+        }
         others += exp(difference[i]);
         others_over_second += exp(difference[i] - difference[second]);
     }
     const double log_total = log1p(others);
     for (int i = 0; i < classes; i++) {
-        if (log_probability)
+        if (log_probability) {
             log_probability[i] = saturate(difference[i] - log_total);
-        if (!log_odds)
+        }
+        if (!log_odds) {
             continue;
-        if (i == top)
+        }
+        if (i == top) {
             log_odds[i] = saturate(-difference[second] - log(others_over_second));
-        else if (difference[i] == 0.0) /* tied with top: the same number for both, so that the lowest index wins */
+        } else if (difference[i] == 0.0) /* tied with top: the same number for both, so that the lowest index wins */ {
             log_odds[i] = -log(others_over_second);
-        else
+        } else {
             log_odds[i] = saturate(difference[i] - log1p(others - exp(difference[i])));
+        }
     }
 }
 
@@ -165,13 +185,17 @@ static void aggregate_probability(const double *logits, int draws, int64_t strid
         const double *const logit = logits + d * stride;
         const int top = cso_arg_max(logit, classes);
         int second = top == 0 && classes > 1 ? 1 : 0;
-        for (int i = 0; i < classes; i++)
-            if (i != top && logit[i] > logit[second])
+        for (int i = 0; i < classes; i++) {
+            if (i != top && logit[i] > logit[second]) {
                 second = i;
+            }
+        }
         double rest = 0.0;
-        for (int i = 0; i < classes; i++)
-            if (i != top)
+        for (int i = 0; i < classes; i++) {
+            if (i != top) {
                 rest += exp(logit[i] - logit[second]);
+            }
+        }
         const double log_rest = logit[second] - logit[top] + log(rest);
         const double log_total = log1p(exp(log_rest));
         for (int i = 0; i < classes; i++) {
@@ -186,10 +210,12 @@ static void aggregate_probability(const double *logits, int draws, int64_t strid
     for (int i = 0; i < classes; i++) {
         const double inside = inside_largest[i] + (log(inside_sum[i]) - log_draws);
         const double outside = outside_largest[i] + (log(outside_sum[i]) - log_draws);
-        if (log_probability) /* log P from 1 - P where P is the larger: it is then far more accurate */
+        if (log_probability) /* log P from 1 - P where P is the larger: it is then far more accurate */ {
             log_probability[i] = inside > outside ? log1p(-exp(outside)) : inside;
-        if (log_odds)
+        }
+        if (log_odds) {
             log_odds[i] = saturate(inside - outside);
+        }
     }
 }
 
@@ -211,13 +237,17 @@ void cso_aggregate_log_odds_gradient(const double *logits, int draws, int64_t dr
     /* log odds = s_y - logsumexp_{j != y}(s_j): + exp(l_dy), and - w_j exp(l_dj), w the softmax of the other s_j. */
     carso_differences(logits, draws, draw_stride, classes, scratch);
     double largest = -INFINITY;
-    for (int i = 0; i < classes; i++)
-        if (i != label && scratch[i] > largest)
+    for (int i = 0; i < classes; i++) {
+        if (i != label && scratch[i] > largest) {
             largest = scratch[i];
+        }
+    }
     double sum = 0.0;
-    for (int i = 0; i < classes; i++)
-        if (i != label)
+    for (int i = 0; i < classes; i++) {
+        if (i != label) {
             sum += exp(scratch[i] - largest);
+        }
+    }
     const double log_sum = log(sum);
     for (int d = 0; d < draws; d++) {
         for (int i = 0; i < classes; i++) {

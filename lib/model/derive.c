@@ -6,8 +6,9 @@
 static carso_status constant_parameter(const cso_graph *graph, int index, cso_parameter **out)
 {
     cso_parameter *parameter = graph->parameter[index].parameter;
-    if (!parameter->constant)
+    if (!parameter->constant) {
         return cso_parameter_create(graph->context, parameter->rank, parameter->dimension, parameter->host, out);
+    }
     cso_parameter_retain(parameter);
     *out = parameter;
     return CARSO_OK;
@@ -17,8 +18,9 @@ static carso_status copy_node(cso_graph *copy, const cso_graph *source, const cs
 {
     cso_attributes attributes = node->attributes;
     attributes.training = false;
-    for (int i = 0; i < node->input_count; i++)
+    for (int i = 0; i < node->input_count; i++) {
         input[i] = value[node->input[i]];
+    }
     const cso_value *output = &source->value[node->output];
     const cso_shape *shape = node->kind == CSO_OP_UNFLATTEN ? &output->shape : NULL;
     return cso_graph_add_node(copy, node->kind, &attributes, output->name, input, node->input_count, node->parameter,
@@ -32,8 +34,9 @@ carso_status cso_graph_copy_constant(const cso_graph *source, cso_parameter_choi
     int *input = NULL;
     int *value = cso_allocate(context, (size_t)source->value_count, sizeof *value);
     int most_inputs = 0;
-    for (int i = 0; i < source->node_count; i++)
+    for (int i = 0; i < source->node_count; i++) {
         most_inputs = source->node[i].input_count > most_inputs ? source->node[i].input_count : most_inputs;
+    }
     input = cso_allocate(context, (size_t)most_inputs, sizeof *input);
     carso_status status =
         value == NULL || input == NULL ? cso_fail_memory(context, "graph") : cso_graph_create(context, &copy);
@@ -50,8 +53,9 @@ carso_status cso_graph_copy_constant(const cso_graph *source, cso_parameter_choi
             cso_parameter_release(parameter);
         }
     }
-    for (int i = 0; status == CARSO_OK && i < source->node_count; i++)
+    for (int i = 0; status == CARSO_OK && i < source->node_count; i++) {
         status = copy_node(copy, source, &source->node[i], value, input);
+    }
     if (status != CARSO_OK) {
         cso_graph_destroy(copy);
         copy = NULL;
@@ -65,16 +69,19 @@ carso_status cso_graph_copy_constant(const cso_graph *source, cso_parameter_choi
 static carso_status copy_purifier(carso_context *context, const cso_purifier *source, cso_purifier **out)
 {
     cso_purifier *copy = cso_allocate(context, 1, sizeof *copy);
-    if (copy == NULL)
+    if (copy == NULL) {
         return cso_fail_memory(context, "purifier");
+    }
     copy->condition_size = source->condition_size;
     copy->latent_size = source->latent_size;
     copy->seed_channels = source->seed_channels;
     carso_status status = cso_graph_copy_constant(source->condition, NULL, NULL, &copy->condition);
-    if (status == CARSO_OK && source->encoder != NULL)
+    if (status == CARSO_OK && source->encoder != NULL) {
         status = cso_graph_copy_constant(source->encoder, NULL, NULL, &copy->encoder);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_graph_copy_constant(source->decoder, NULL, NULL, &copy->decoder);
+    }
     if (status != CARSO_OK) {
         cso_purifier_destroy(context, copy);
         copy = NULL;
@@ -122,17 +129,21 @@ carso_status cso_model_derive(const carso_model *model, const cso_graph *classif
 {
     carso_model *derived = NULL;
     carso_status status = cso_model_share_classifier(model, &derived);
-    if (status == CARSO_OK && classifier != NULL)
+    if (status == CARSO_OK && classifier != NULL) {
         status = replace_classifier(model, classifier, derived);
-    if (status == CARSO_OK && purifier == NULL && classifier == NULL)
+    }
+    if (status == CARSO_OK && purifier == NULL && classifier == NULL) {
         purifier = model->purifier;
-    if (status == CARSO_OK && purifier != NULL)
+    }
+    if (status == CARSO_OK && purifier != NULL) {
         status = copy_purifier(model->context, purifier, &derived->purifier);
+    }
     if (status == CARSO_OK && provenance != NULL) {
         json_decref(derived->provenance);
         derived->provenance = json_deep_copy(provenance);
-        if (derived->provenance == NULL)
+        if (derived->provenance == NULL) {
             status = cso_fail_memory(model->context, "provenance");
+        }
     }
     if (status != CARSO_OK) {
         carso_model_destroy(derived);

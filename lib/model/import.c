@@ -58,8 +58,9 @@ static bool purifier_has(const carso_model *model, const char *name)
                                         "decoder."};
     (void)model;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (after(name, parts[i]) != NULL)
+        if (after(name, parts[i]) != NULL) {
             return true;
+        }
     }
     return false;
 }
@@ -69,8 +70,9 @@ static const char *after_numbers(const char *name, int count, int *last)
 {
     for (int i = 0; i < count; i++) {
         const size_t digits = strspn(name, "0123456789");
-        if (digits == 0 || digits > 6 || name[digits] != '.')
+        if (digits == 0 || digits > 6 || name[digits] != '.') {
             return NULL;
+        }
         *last = atoi(name);
         name += digits + 1;
     }
@@ -105,8 +107,9 @@ static bool decoder_has(const carso_model *model, const char *name)
 static bool whole_has(const carso_model *model, const char *name)
 {
     const char *rest = after(name, "classifier.");
-    if (rest != NULL)
+    if (rest != NULL) {
         return classifier_has(model, rest);
+    }
     rest = after(name, "purifier.");
     return rest != NULL && purifier_has(model, rest);
 }
@@ -129,13 +132,15 @@ static size_t common_prefix(const cso_safetensors *file)
     for (size_t i = 1; i < cso_safetensors_count(file); i++) {
         const char *name = cso_safetensors_at(file, i)->name;
         size_t same = 0;
-        while (same < length && name[same] == first[same])
+        while (same < length && name[same] == first[same]) {
             same++;
+        }
         length = same;
     }
     length = length < CSO_MAX_NAME ? length : CSO_MAX_NAME;
-    while (length > 0 && first[length - 1] != '.')
+    while (length > 0 && first[length - 1] != '.') {
         length--;
+    }
     return length;
 }
 
@@ -147,13 +152,15 @@ static carso_status recognise(const carso_model *model, const cso_safetensors *f
     size_t best = 0;
     *out_kind = NULL;
     *out_strip = 0;
-    if (count == 0)
+    if (count == 0) {
         return cso_fail(model->context, CARSO_ERROR_BAD_FORMAT, "%s: holds no tensors", path);
+    }
     const char *first = cso_safetensors_at(file, 0)->name;
     const size_t common = common_prefix(file);
     for (size_t strip = 0; strip <= common; strip++) {
-        if (strip > 0 && first[strip - 1] != '.')
+        if (strip > 0 && first[strip - 1] != '.') {
             continue;
+        }
         for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
             size_t fitting = 0;
             for (size_t j = 0; j < count; j++) {
@@ -167,11 +174,12 @@ static carso_status recognise(const carso_model *model, const cso_safetensors *f
             }
         }
     }
-    if (best == 0)
+    if (best == 0) {
         return cso_fail(model->context, CARSO_ERROR_BAD_FORMAT,
                         "%s: none of its %zu tensors, such as '%.100s', is named like weights of this model or of its "
                         "purifier",
                         path, count, cso_printable(first));
+    }
     return CARSO_OK;
 }
 
@@ -180,23 +188,27 @@ static carso_status add_file(importer *import, const carso_model *model, cso_saf
     const file_kind *kind = NULL;
     size_t strip = 0;
     const carso_status status = recognise(model, file, path, &kind, &strip);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
-    if (strip > 0)
+    }
+    if (strip > 0) {
         cso_log(import->context, CARSO_LOG_INFO, "%s: names begin with '%.*s', which is left out", path, (int)strip,
                 cso_printable(cso_safetensors_at(file, 0)->name));
+    }
     for (size_t i = 0; i < cso_safetensors_count(file); i++) {
         const cso_tensor *tensor = cso_safetensors_at(file, i);
         char name[NAME_SIZE];
-        if (is_counter(tensor->name))
+        if (is_counter(tensor->name)) {
             continue;
+        }
         /* A name that is cut off fits nothing, and is reported. */
         snprintf(name, sizeof name, "%s%s", kind->prefix, tensor->name + strip);
         source *added = &import->sources[import->count];
         *added = (source){.tensor = tensor, .file = file, .path = path};
         added->name = cso_duplicate_string(import->context, name);
-        if (added->name == NULL)
+        if (added->name == NULL) {
             return cso_fail_memory(import->context, "names of tensors");
+        }
         import->count++;
     }
     return CARSO_OK;
@@ -211,18 +223,22 @@ static carso_status gather(importer *import, const carso_model *model, cso_safet
                            const char *const *path, size_t count)
 {
     size_t most = 0;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         most += cso_safetensors_count(file[i]);
-    if (most > MOST_TENSORS)
+    }
+    if (most > MOST_TENSORS) {
         return cso_fail(import->context, CARSO_ERROR_BAD_FORMAT, "%zu tensors are more than the %d that an import takes",
                         most, MOST_TENSORS);
+    }
     import->sources = cso_allocate(import->context, most, sizeof *import->sources);
-    if (import->sources == NULL)
+    if (import->sources == NULL) {
         return cso_fail_memory(import->context, "lists of tensors");
+    }
     for (size_t i = 0; i < count; i++) {
         const carso_status status = add_file(import, model, file[i], path[i]);
-        if (status != CARSO_OK)
+        if (status != CARSO_OK) {
             return status;
+        }
     }
     qsort(import->sources, import->count, sizeof *import->sources, compare_names);
     for (size_t i = 1; i < import->count; i++) {
@@ -242,16 +258,18 @@ static source *find_source(const importer *import, const char *prefix, const cha
     source *found =
         import->count == 0 ? NULL
                            : bsearch(&key, import->sources, import->count, sizeof *import->sources, compare_names);
-    while (found != NULL && found > import->sources && strcmp(found[-1].name, full) == 0)
+    while (found != NULL && found > import->sources && strcmp(found[-1].name, full) == 0) {
         found--; /* of doubles the first */
+    }
     return found;
 }
 
 static bool any_begins_with(const importer *import, const char *prefix)
 {
     for (size_t i = 0; i < import->count; i++) {
-        if (after(import->sources[i].name, prefix) != NULL)
+        if (after(import->sources[i].name, prefix) != NULL) {
             return true;
+        }
     }
     return false;
 }
@@ -269,16 +287,18 @@ static void check_graph(importer *import, const cso_graph *graph, const char *pr
             continue;
         }
         found->used = true;
-        if (!cso_tensor_fits(found->tensor, parameter->rank, parameter->dimension))
+        if (!cso_tensor_fits(found->tensor, parameter->rank, parameter->dimension)) {
             cso_tensor_report_wrong(&import->report, full, found->tensor, parameter->rank, parameter->dimension);
+        }
     }
 }
 
 static void check_unused(importer *import)
 {
     for (size_t i = 0; i < import->count; i++) {
-        if (!import->sources[i].used)
+        if (!import->sources[i].used) {
             cso_tensor_report_unexpected(&import->report, import->sources[i].name, "");
+        }
     }
 }
 
@@ -287,9 +307,10 @@ static carso_status take_parameter(void *user, const cso_graph *graph, int index
 {
     const importer *import = user;
     const source *found = find_source(import, import->prefix, graph->parameter[index].name);
-    if (found == NULL)
+    if (found == NULL) {
         return cso_fail(import->context, CARSO_ERROR_INTERNAL, "tensor '%.200s' was there and is not",
                         graph->parameter[index].name);
+    }
     return cso_parameter_create_mapped(import->context, found->tensor->rank, found->tensor->dimension,
                                        found->tensor->data, found->file, out);
 }
@@ -321,22 +342,27 @@ static carso_status build(importer *import, const carso_model *model, bool with_
     cso_graph *classifier = NULL;
     cso_purifier purifier = {0};
     carso_status status = CARSO_OK;
-    if (with_classifier)
+    if (with_classifier) {
         status = fill_graph(import, model->classifier, "classifier.", &classifier);
+    }
     if (with_purifier) {
         const cso_purifier *shape = model->purifier;
         purifier = (cso_purifier){.condition_size = shape->condition_size,
                                   .latent_size = shape->latent_size,
                                   .seed_channels = shape->seed_channels};
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = fill_graph(import, shape->condition, "purifier.", &purifier.condition);
-        if (status == CARSO_OK && with_encoder)
+        }
+        if (status == CARSO_OK && with_encoder) {
             status = fill_graph(import, shape->encoder, "purifier.", &purifier.encoder);
-        if (status == CARSO_OK)
+        }
+        if (status == CARSO_OK) {
             status = fill_graph(import, shape->decoder, "purifier.", &purifier.decoder);
+        }
     }
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_model_derive(model, classifier, with_purifier ? &purifier : NULL, provenance, out);
+    }
     cso_graph_destroy(classifier);
     cso_graph_destroy(purifier.condition);
     cso_graph_destroy(purifier.encoder);
@@ -360,14 +386,16 @@ carso_status cso_model_import(const carso_model *model, cso_safetensors *const *
         with_encoder = any_begins_with(&import, "purifier.input_compressor.") ||
                        any_begins_with(&import, "purifier.joint_fcn_compressor.") ||
                        any_begins_with(&import, "purifier.to_mean.") || any_begins_with(&import, "purifier.to_logvar.");
-        if (with_purifier && model->purifier == NULL)
+        if (with_purifier && model->purifier == NULL) {
             status = cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                               "the files hold a purifier, the model to import into has none that would say its shapes");
+        }
     }
     if (status == CARSO_OK) {
         with_encoder = with_encoder && model->purifier != NULL && model->purifier->encoder != NULL;
-        if (with_classifier)
+        if (with_classifier) {
             check_graph(&import, model->classifier, "classifier.");
+        }
         if (with_purifier) {
             check_graph(&import, model->purifier->condition, "purifier.");
             check_graph(&import, with_encoder ? model->purifier->encoder : NULL, "purifier.");
@@ -376,19 +404,23 @@ carso_status cso_model_import(const carso_model *model, cso_safetensors *const *
         check_unused(&import);
         status = cso_tensor_report_finish(&import.report, context, "import");
     }
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = name_files(context, path, count, &provenance);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = build(&import, model, with_classifier, with_purifier, with_encoder, provenance, &made);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_model_check_values(made, "import");
+    }
     if (status != CARSO_OK) {
         carso_model_destroy(made);
         made = NULL;
     }
     json_decref(provenance);
-    for (size_t i = 0; i < import.count; i++)
+    for (size_t i = 0; i < import.count; i++) {
         cso_release(context, import.sources[i].name);
+    }
     cso_release(context, import.sources);
     *out = made;
     return status;

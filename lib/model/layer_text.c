@@ -26,8 +26,9 @@ static void put(writer *to, const char *format, ...)
 static void put_pair(writer *to, const char *name, const int32_t pair[2])
 {
     put(to, ", %s=%" PRId32, name, pair[0]);
-    if (pair[0] != pair[1])
+    if (pair[0] != pair[1]) {
         put(to, "x%" PRId32, pair[1]);
+    }
 }
 
 static void put_padding(writer *to, const int32_t begin[2], const int32_t end[2])
@@ -36,8 +37,9 @@ static void put_padding(writer *to, const int32_t begin[2], const int32_t end[2]
     put(to, ", p=");
     for (int i = 0; i < (alike ? 1 : 2); i++) {
         put(to, "%s%" PRId32, i > 0 ? "x" : "", begin[i]);
-        if (begin[i] != end[i])
+        if (begin[i] != end[i]) {
             put(to, ":%" PRId32, end[i]);
+        }
     }
 }
 
@@ -49,20 +51,24 @@ static void put_convolution(writer *to, const cso_node *node, int64_t in, int64_
     put_pair(to, "ks", with->kernel);
     put_pair(to, "s", with->stride);
     put_padding(to, with->pad_begin, with->pad_end);
-    if (transposed)
+    if (transposed) {
         put_pair(to, "op", with->output_padding);
-    if (with->dilation[0] != 1 || with->dilation[1] != 1)
+    }
+    if (with->dilation[0] != 1 || with->dilation[1] != 1) {
         put_pair(to, "d", with->dilation);
-    if (with->groups != 1)
+    }
+    if (with->groups != 1) {
         put(to, ", g=%" PRId32, with->groups);
+    }
     put(to, ", b=%s)", node->parameter[1] >= 0 ? "True" : "False");
 }
 
 static void put_pool(writer *to, const char *name, const cso_attributes *with)
 {
     put(to, "%s(ks=%" PRId32, name, with->kernel[0]);
-    if (with->kernel[0] != with->kernel[1])
+    if (with->kernel[0] != with->kernel[1]) {
         put(to, "x%" PRId32, with->kernel[1]);
+    }
     put_pair(to, "s", with->stride);
     put_padding(to, with->pad_begin, with->pad_end);
     put(to, ")");
@@ -71,8 +77,9 @@ static void put_pool(writer *to, const char *name, const cso_attributes *with)
 static void put_batch_norm(writer *to, const cso_attributes *with, int rank)
 {
     put(to, "BatchNorm%dD(affine=True", rank == 3 ? 2 : 1);
-    if (with->epsilon != cso_attributes_default().epsilon)
+    if (with->epsilon != cso_attributes_default().epsilon) {
         put(to, ", eps=%g", (double)with->epsilon);
+    }
     put(to, ")");
 }
 

@@ -17,9 +17,10 @@ void cso_layers_name(cso_layers *layers, char name[CSO_LAYER_NAME_SIZE], const c
     va_start(arguments, format);
     const int length = vsnprintf(name, CSO_LAYER_NAME_SIZE, format, arguments);
     va_end(arguments);
-    if (layers->status == CARSO_OK && (length < 0 || length >= CSO_LAYER_NAME_SIZE))
+    if (layers->status == CARSO_OK && (length < 0 || length >= CSO_LAYER_NAME_SIZE)) {
         layers->status = cso_fail(layers->context, CARSO_ERROR_INVALID_ARGUMENT,
                                   "layer name '%.40s...' is longer than %d bytes", name, CSO_LAYER_NAME_SIZE - 1);
+    }
 }
 
 cso_shape cso_layers_shape(const cso_layers *layers, int value)
@@ -31,8 +32,9 @@ cso_shape cso_layers_shape(const cso_layers *layers, int value)
 int cso_layers_input(cso_layers *layers, const char *name, cso_shape shape)
 {
     int value = -1;
-    if (layers->status == CARSO_OK)
+    if (layers->status == CARSO_OK) {
         layers->status = cso_graph_add_input(layers->graph, name, shape, &value);
+    }
     return layers->status == CARSO_OK ? value : -1;
 }
 
@@ -40,9 +42,10 @@ static int add_node(cso_layers *layers, cso_op_kind kind, const cso_attributes *
                     const int *input, int input_count, const int *parameter, const cso_shape *shape)
 {
     int value = -1;
-    if (layers->status == CARSO_OK)
+    if (layers->status == CARSO_OK) {
         layers->status =
             cso_graph_add_node(layers->graph, kind, attributes, name, input, input_count, parameter, shape, &value);
+    }
     return layers->status == CARSO_OK ? value : -1;
 }
 
@@ -52,16 +55,19 @@ static int add_parameter(cso_layers *layers, const char *layer, const char *role
 {
     char name[CSO_LAYER_NAME_SIZE];
     cso_layers_name(layers, name, "%s.%s", layer, role);
-    if (layers->status != CARSO_OK)
+    if (layers->status != CARSO_OK) {
         return -1;
+    }
     cso_parameter *parameter = NULL;
-    if (layers->lookup != NULL)
+    if (layers->lookup != NULL) {
         layers->status = layers->lookup(layers->user, name, rank, dimension, &parameter);
-    else
+    } else {
         layers->status =
             cso_initial_parameter(layers->context, layers->seed, name, rank, dimension, fan_in, constant, &parameter);
-    if (layers->status != CARSO_OK)
+    }
+    if (layers->status != CARSO_OK) {
         return -1;
+    }
     int index = -1;
     layers->status = cso_graph_add_parameter(layers->graph, name, parameter, &index);
     cso_parameter_release(parameter);
@@ -95,12 +101,14 @@ static int add_product(cso_layers *layers, cso_op_kind kind, const cso_attribute
 {
     /* PyTorch counts the second dimension as a weight's inputs, for transposed convolutions too. */
     int64_t fan_in = 1;
-    for (int i = 1; i < rank; i++)
+    for (int i = 1; i < rank; i++) {
         fan_in *= dimension[i];
+    }
     int parameter[CSO_MAX_PARAMETERS] = {-1, -1, -1, -1};
     parameter[0] = add_parameter(layers, layer, "weight", rank, dimension, fan_in, 0.0f);
-    if (bias)
+    if (bias) {
         parameter[1] = add_parameter(layers, layer, "bias", 1, &outputs, fan_in, 0.0f);
+    }
     return add_node(layers, kind, attributes, name, &input, 1, parameter, NULL);
 }
 
@@ -137,8 +145,9 @@ int cso_layers_batch_norm(cso_layers *layers, const char *name, int input)
     const cso_attributes attributes = cso_attributes_default();
     const int64_t channels = cso_layers_shape(layers, input).dimension[0];
     int parameter[CSO_MAX_PARAMETERS];
-    for (int i = 0; i < CSO_MAX_PARAMETERS; i++)
+    for (int i = 0; i < CSO_MAX_PARAMETERS; i++) {
         parameter[i] = add_parameter(layers, name, role[i], 1, &channels, 0, constant[i]);
+    }
     return add_node(layers, CSO_OP_BATCH_NORM, &attributes, name, &input, 1, parameter, NULL);
 }
 

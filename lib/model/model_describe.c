@@ -13,29 +13,33 @@
  * as a failure. */
 static void set(json_t *object, const char *key, json_t *value, bool *failed)
 {
-    if (json_object_set_new(object, key, value) != 0)
+    if (json_object_set_new(object, key, value) != 0) {
         *failed = true;
+    }
 }
 
 static void append(json_t *array, json_t *value, bool *failed)
 {
-    if (json_array_append_new(array, value) != 0)
+    if (json_array_append_new(array, value) != 0) {
         *failed = true;
+    }
 }
 
 static json_t *shape_json(const cso_shape *shape, bool *failed)
 {
     json_t *array = json_array();
-    for (int i = 0; i < shape->rank; i++)
+    for (int i = 0; i < shape->rank; i++) {
         append(array, json_integer(shape->dimension[i]), failed);
+    }
     return array;
 }
 
 static json_t *numbers_json(const float *number, int count, bool *failed)
 {
     json_t *array = json_array();
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         append(array, json_real((double)number[i]), failed);
+    }
     return array;
 }
 
@@ -51,8 +55,9 @@ static uint64_t node_parameters(const cso_graph *graph, const cso_node *node)
 {
     uint64_t count = 0;
     for (int i = 0; i < CSO_MAX_PARAMETERS; i++) {
-        if (node->parameter[i] >= 0)
+        if (node->parameter[i] >= 0) {
             count += graph->parameter[node->parameter[i]].parameter->count;
+        }
     }
     return count;
 }
@@ -66,8 +71,9 @@ static json_t *layer_json(const cso_graph *graph, int index, bool *failed)
     cso_layer_text(graph, node, definition);
     set(object, "definition", json_string(definition), failed);
     json_t *inputs = json_array();
-    for (int i = 0; i < node->input_count; i++)
+    for (int i = 0; i < node->input_count; i++) {
         append(inputs, json_string(graph->value[node->input[i]].name), failed);
+    }
     set(object, "inputs", inputs, failed);
     set(object, "parameters", json_integer((json_int_t)node_parameters(graph, node)), failed);
     set(object, "multiply_adds", json_integer((json_int_t)cso_graph_node_multiply_adds(graph, index)), failed);
@@ -77,8 +83,9 @@ static json_t *layer_json(const cso_graph *graph, int index, bool *failed)
 static json_t *graph_json(const cso_graph *graph, bool *failed)
 {
     json_t *object = json_object(), *layers = json_array();
-    for (int i = 0; i < graph->node_count; i++)
+    for (int i = 0; i < graph->node_count; i++) {
         append(layers, layer_json(graph, i, failed), failed);
+    }
     set(object, "parameters", json_integer((json_int_t)cso_graph_parameter_numbers(graph)), failed);
     set(object, "multiply_adds", json_integer((json_int_t)cso_graph_multiply_adds(graph)), failed);
     set(object, "layers", layers, failed);
@@ -105,15 +112,16 @@ static bool begins(const char *name, const char *with)
 static void part_name(const cso_purifier *purifier, const cso_graph *graph, const char *name, char *part, size_t size)
 {
     int tap = 0;
-    if (graph == purifier->decoder)
+    if (graph == purifier->decoder) {
         snprintf(part, size, "decoder");
-    else if (graph == purifier->encoder)
+    } else if (graph == purifier->encoder) {
         snprintf(part, size, "%s",
                  begins(name, INPUT_ENCODER) || strcmp(name, "standardise") == 0 ? "input_encoder" : "joint_encoder");
-    else if (sscanf(name, TAP_ENCODER "%d.", &tap) == 1)
+    } else if (sscanf(name, TAP_ENCODER "%d.", &tap) == 1) {
         snprintf(part, size, "tap_encoder.%d", tap);
-    else
+    } else {
         snprintf(part, size, "representation_encoder");
+    }
 }
 
 static void add_to(json_t *object, const char *key, uint64_t number, bool *failed)
@@ -141,8 +149,9 @@ static void append_parts(json_t *parts, const cso_purifier *purifier, const cso_
             append(parts, part, failed);
         }
         /* part and layers are the array's: gone if that failed, which the caller then says. */
-        if (*failed)
+        if (*failed) {
             return;
+        }
         append(layers, json_string(name), failed);
         add_to(part, "parameters", node_parameters(graph, node), failed);
         add_to(part, "multiply_adds", cso_graph_node_multiply_adds(graph, i), failed);
@@ -160,8 +169,9 @@ static json_t *parts_json(const cso_purifier *purifier, bool *failed)
 
 static json_t *purifier_json(const cso_purifier *purifier, bool *failed)
 {
-    if (purifier == NULL)
+    if (purifier == NULL) {
         return json_null();
+    }
     json_t *object = json_object();
     set(object, "condition_size", json_integer(purifier->condition_size), failed);
     set(object, "latent_size", json_integer(purifier->latent_size), failed);
@@ -177,10 +187,12 @@ carso_status cso_model_describe_json(const carso_model *model, json_t **out)
 {
     bool failed = false;
     json_t *object = json_object(), *classes = json_array(), *taps = json_array();
-    for (int32_t i = 0; i < model->classes; i++)
+    for (int32_t i = 0; i < model->classes; i++) {
         append(classes, json_string(model->class_name[i]), &failed);
-    for (int i = 0; i < model->tap_count; i++)
+    }
+    for (int i = 0; i < model->tap_count; i++) {
         append(taps, value_json(&model->classifier->value[model->tap[i]], &failed), &failed);
+    }
     set(object, "input", input_json(model, &failed), &failed);
     set(object, "classes", classes, &failed);
     set(object, "classifier", graph_json(model->classifier, &failed), &failed);

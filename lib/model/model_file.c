@@ -29,10 +29,11 @@ static carso_status read_json(const model_reader *reader, const char *key, bool 
     char where[64];
     *out = NULL;
     const char *text = cso_safetensors_metadata(reader->file, key);
-    if (text == NULL)
+    if (text == NULL) {
         return required
                    ? cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"%s\" is missing", key)
                    : CARSO_OK;
+    }
     snprintf(where, sizeof where, "model file, metadata \"%s\"", key);
     return cso_json_parse(reader->context, text, strlen(text), where, out);
 }
@@ -49,16 +50,19 @@ static carso_status read_channels(const model_reader *reader, const json_t *inpu
     const char *where = "model file, metadata \"input\"";
     const json_t *array = NULL;
     const carso_status status = cso_json_array(reader->context, input, key, where, 3, &array);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
-    if ((int64_t)json_array_size(array) != channels)
+    }
+    if ((int64_t)json_array_size(array) != channels) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" has %zu numbers for %lld channels", where,
                         key, json_array_size(array), (long long)channels);
+    }
     for (int64_t i = 0; i < channels; i++) {
         const json_t *number = json_array_get(array, (size_t)i);
-        if (!json_is_number(number))
+        if (!json_is_number(number)) {
             return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: \"%s\" has something else than numbers",
                             where, key);
+        }
         out[i] = (float)json_number_value(number);
     }
     return CARSO_OK;
@@ -70,19 +74,25 @@ static carso_status read_input(const model_reader *reader, carso_model_options *
     json_t *input = NULL;
     int64_t channels = 0, height = 0, width = 0;
     carso_status status = read_json(reader, "input", true, &input);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_json_integer(reader->context, input, "channels", where, 1, 3, &channels);
-    if (status == CARSO_OK && channels == 2)
+    }
+    if (status == CARSO_OK && channels == 2) {
         status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "%s: 2 channels are neither 1 (gray) nor 3 (colour)",
                           where);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_integer(reader->context, input, "height", where, 1, CSO_MAX_DIMENSION, &height);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_integer(reader->context, input, "width", where, 1, CSO_MAX_DIMENSION, &width);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_channels(reader, input, "mean", channels, options->mean);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_channels(reader, input, "deviation", channels, options->deviation);
+    }
     options->channels = (int32_t)channels;
     options->image_height = (int32_t)height;
     options->image_width = (int32_t)width;
@@ -103,8 +113,9 @@ static carso_status find_classifier_parameter(void *user, const char *name, cso_
     char full[FULL_NAME_SIZE];
     snprintf(full, sizeof full, CLASSIFIER_PREFIX "%s", name);
     const cso_tensor *tensor = cso_safetensors_find(reader->file, full);
-    if (tensor == NULL)
+    if (tensor == NULL) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: tensor '%.200s' is missing", full);
+    }
     if (tensor->type != CSO_TENSOR_F32 || tensor->rank < 1 || tensor->rank > 4 || tensor->count == 0) {
         char found[160];
         cso_tensor_describe(tensor, found, sizeof found);
@@ -126,19 +137,23 @@ static carso_status find_purifier_parameter(void *user, const char *name, int ra
     char full[FULL_NAME_SIZE];
     snprintf(full, sizeof full, PURIFIER_PREFIX "%s", name);
     const cso_tensor *tensor = cso_safetensors_find(reader->file, full);
-    if (tensor != NULL && cso_tensor_fits(tensor, rank, dimension))
+    if (tensor != NULL && cso_tensor_fits(tensor, rank, dimension)) {
         return map_tensor(reader, tensor, rank, dimension, out);
+    }
 
     size_t count = 1;
     bool overflow = false;
-    for (int i = 0; i < rank; i++)
+    for (int i = 0; i < rank; i++) {
         overflow = overflow || __builtin_mul_overflow(count, (size_t)dimension[i], &count);
-    if (tensor == NULL)
+    }
+    if (tensor == NULL) {
         cso_tensor_report_missing(&reader->report, full);
-    else
+    } else {
         cso_tensor_report_wrong(&reader->report, full, tensor, rank, dimension);
-    if (overflow || reader->largest == NULL || count > reader->largest->count)
+    }
+    if (overflow || reader->largest == NULL || count > reader->largest->count) {
         return CARSO_ERROR_BAD_FORMAT;
+    }
     return map_tensor(reader, reader->largest, rank, dimension, out);
 }
 
@@ -159,11 +174,13 @@ static carso_status check_classifier_names(model_reader *reader, const json_t *j
         json_object_foreach (parameters, role, name) {
             const char *text = json_string_value(name);
             char full[FULL_NAME_SIZE];
-            if (text == NULL || strlen(text) > CSO_MAX_NAME)
+            if (text == NULL || strlen(text) > CSO_MAX_NAME) {
                 continue; /* reading the graph finds fault with it */
+            }
             snprintf(full, sizeof full, CLASSIFIER_PREFIX "%s", text);
-            if (cso_safetensors_find(reader->file, full) == NULL)
+            if (cso_safetensors_find(reader->file, full) == NULL) {
                 cso_tensor_report_missing(&reader->report, full);
+            }
         }
     }
     return report_tensors(reader);
@@ -173,10 +190,12 @@ static carso_status read_graph(model_reader *reader, cso_graph **out)
 {
     json_t *json = NULL;
     carso_status status = read_json(reader, "graph", true, &json);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = check_classifier_names(reader, json);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = of_file(cso_graph_from_json(reader->context, json, find_classifier_parameter, reader, out));
+    }
     json_decref(json);
     return status;
 }
@@ -185,33 +204,38 @@ static carso_status find_layer(const model_reader *reader, const cso_graph *grap
                                int *out)
 {
     *out = cso_graph_find_value(graph, name);
-    if (*out < 0)
+    if (*out < 0) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: the graph has no layer '%.200s', which is named as %s", cso_printable(name), what);
-    if (graph->value[*out].producer < 0)
+    }
+    if (graph->value[*out].producer < 0) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: '%.200s', which is named as %s, is the graph's input and no layer", name, what);
+    }
     return CARSO_OK;
 }
 
 static carso_status check_graph(const model_reader *reader, const carso_model_options *options, const cso_graph *graph,
                                 int logits)
 {
-    if (graph->input_count != 1)
+    if (graph->input_count != 1) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: the graph has %d inputs, a classifier has 1", graph->input_count);
+    }
     const cso_shape *image = &graph->value[graph->input[0]].shape, *output = &graph->value[logits].shape;
     if (image->rank != 3 || image->dimension[0] != options->channels || image->dimension[1] != options->image_height ||
-        image->dimension[2] != options->image_width)
+        image->dimension[2] != options->image_width) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: the graph's input is not the image of %dx%dx%d (channels, height, width) that "
                         "metadata \"input\" describes",
                         options->channels, options->image_height, options->image_width);
-    if (output->rank != 1 || output->dimension[0] < 2 || output->dimension[0] > CSO_MAX_DIMENSION)
+    }
+    if (output->rank != 1 || output->dimension[0] < 2 || output->dimension[0] > CSO_MAX_DIMENSION) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: layer '%.200s' has %d dimensions and %lld features; logits have 1 and one feature "
                         "for each of 2 to %d classes",
                         graph->value[logits].name, output->rank, (long long)output->dimension[0], CSO_MAX_DIMENSION);
+    }
     return CARSO_OK;
 }
 
@@ -222,13 +246,15 @@ static carso_status read_taps(const model_reader *reader, const cso_graph *graph
     int *tap = NULL;
     carso_status status = read_json(reader, "taps", true, &json);
     const size_t count = json_array_size(json);
-    if (status == CARSO_OK && (!json_is_array(json) || count > MAX_TAPS))
+    if (status == CARSO_OK && (!json_is_array(json) || count > MAX_TAPS)) {
         status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                           "model file: metadata \"taps\" is not an array of at most %d names", MAX_TAPS);
+    }
     if (status == CARSO_OK) {
         tap = cso_allocate(reader->context, count, sizeof *tap);
-        if (tap == NULL)
+        if (tap == NULL) {
             status = cso_fail_memory(reader->context, "taps");
+        }
     }
     for (size_t i = 0; i < count && status == CARSO_OK; i++) {
         const char *name = json_string_value(json_array_get(json, i));
@@ -239,9 +265,10 @@ static carso_status read_taps(const model_reader *reader, const cso_graph *graph
         }
         status = find_layer(reader, graph, name, "a tap", &tap[i]);
         for (size_t j = 0; j < i && status == CARSO_OK; j++) {
-            if (tap[j] == tap[i])
+            if (tap[j] == tap[i]) {
                 status =
                     cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT, "model file: tap '%.200s' is named twice", name);
+            }
         }
     }
     json_decref(json);
@@ -266,24 +293,30 @@ static carso_status read_classifier(model_reader *reader, carso_model *model)
     carso_status status = name == NULL
                               ? cso_fail(context, CARSO_ERROR_BAD_FORMAT, "model file: metadata \"logits\" is missing")
                               : CARSO_OK;
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = read_input(reader, &options);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_graph(reader, &graph);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = find_layer(reader, graph, name, "the logits", &logits);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_graph(reader, &options, graph, logits);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_taps(reader, graph, &tap, &tap_count);
+    }
     if (status == CARSO_OK) {
         options.classes = (int32_t)graph->value[logits].shape.dimension[0];
         status = of_file(cso_model_set_input(model, &options));
     }
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_model_set_classifier(model, graph, logits, tap, tap_count);
-    else
+    } else {
         cso_graph_destroy(graph);
+    }
     cso_release(context, tap);
     return status;
 }
@@ -293,8 +326,9 @@ static carso_status read_class_names(const model_reader *reader, carso_model *mo
     json_t *json = NULL;
     const char **name = NULL;
     carso_status status = read_json(reader, "classes", false, &json);
-    if (status != CARSO_OK || json == NULL)
+    if (status != CARSO_OK || json == NULL) {
         return status;
+    }
     if (!json_is_array(json) || json_array_size(json) != (size_t)model->classes) {
         status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                           "model file: metadata \"classes\" is not an array of %d names", model->classes);
@@ -305,8 +339,9 @@ static carso_status read_class_names(const model_reader *reader, carso_model *mo
         status = cso_fail_memory(reader->context, "class names");
         goto done;
     }
-    for (int32_t i = 0; i < model->classes; i++)
+    for (int32_t i = 0; i < model->classes; i++) {
         name[i] = json_string_value(json_array_get(json, (size_t)i));
+    }
     status = of_file(cso_model_set_class_names(model, name));
 
 done:
@@ -321,17 +356,21 @@ static carso_status read_purifier(model_reader *reader, carso_model *model)
     json_t *json = NULL;
     int64_t condition_size = 0, latent_size = 0, seed_channels = 0;
     carso_status status = read_json(reader, "purifier", false, &json);
-    if (status != CARSO_OK || json == NULL)
+    if (status != CARSO_OK || json == NULL) {
         return status;
+    }
     status = cso_json_integer(reader->context, json, "condition_size", where, 1, INT32_MAX, &condition_size);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_json_integer(reader->context, json, "latent_size", where, 1, INT32_MAX, &latent_size);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_json_integer(reader->context, json, "seed_channels", where, 1, INT32_MAX, &seed_channels);
+    }
     const json_t *encoder = json_object_get(json, "encoder");
-    if (status == CARSO_OK && !json_is_boolean(encoder))
+    if (status == CARSO_OK && !json_is_boolean(encoder)) {
         status = cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                           "%s: \"encoder\" is missing, or neither true nor false", where);
+    }
     if (status == CARSO_OK) {
         const carso_purifier_options options = {.struct_size = sizeof options,
                                                 .condition_size = (int32_t)condition_size,
@@ -339,13 +378,15 @@ static carso_status read_purifier(model_reader *reader, carso_model *model)
                                                 .seed_channels = (int32_t)seed_channels};
         for (size_t i = 0; i < cso_safetensors_count(reader->file); i++) {
             const cso_tensor *tensor = cso_safetensors_at(reader->file, i);
-            if (tensor->type == CSO_TENSOR_F32 && (reader->largest == NULL || tensor->count > reader->largest->count))
+            if (tensor->type == CSO_TENSOR_F32 && (reader->largest == NULL || tensor->count > reader->largest->count)) {
                 reader->largest = tensor;
+            }
         }
         status = of_file(cso_purifier_build(reader->context, model, &options, find_purifier_parameter, reader,
                                             json_is_true(encoder), &model->purifier));
-        if (reader->report.missing.count + reader->report.wrong.count > 0)
+        if (reader->report.missing.count + reader->report.wrong.count > 0) {
             status = report_tensors(reader);
+        }
     }
     json_decref(json);
     return status;
@@ -364,12 +405,15 @@ static bool starts_with(const char *text, const char *prefix)
 static bool is_expected(const carso_model *model, const char *name)
 {
     const cso_purifier *purifier = model->purifier;
-    if (starts_with(name, CHECKPOINT_PREFIX))
+    if (starts_with(name, CHECKPOINT_PREFIX)) {
         return true;
-    if (starts_with(name, CLASSIFIER_PREFIX))
+    }
+    if (starts_with(name, CLASSIFIER_PREFIX)) {
         return has_parameter(model->classifier, name + strlen(CLASSIFIER_PREFIX));
-    if (purifier == NULL || !starts_with(name, PURIFIER_PREFIX))
+    }
+    if (purifier == NULL || !starts_with(name, PURIFIER_PREFIX)) {
         return false;
+    }
     name += strlen(PURIFIER_PREFIX);
     return has_parameter(purifier->condition, name) || has_parameter(purifier->encoder, name) ||
            has_parameter(purifier->decoder, name);
@@ -379,8 +423,9 @@ static carso_status check_unexpected(model_reader *reader, const carso_model *mo
 {
     for (size_t i = 0; i < cso_safetensors_count(reader->file); i++) {
         const char *name = cso_safetensors_at(reader->file, i)->name;
-        if (!is_expected(model, name))
+        if (!is_expected(model, name)) {
             cso_tensor_report_unexpected(&reader->report, name, "");
+        }
     }
     return report_tensors(reader);
 }
@@ -391,20 +436,23 @@ static carso_status check_values(const carso_context *context, const cso_graph *
     for (int i = 0; graph != NULL && i < graph->parameter_count; i++) {
         const cso_parameter *parameter = graph->parameter[i].parameter;
         for (size_t j = 0; j < parameter->count; j++) {
-            if (!isfinite(parameter->host[j]))
+            if (!isfinite(parameter->host[j])) {
                 return cso_fail(context, CARSO_ERROR_NON_FINITE, "%s: element %zu of tensor '%s%.200s' is %g", where, j,
                                 prefix, graph->parameter[i].name, (double)parameter->host[j]);
+            }
         }
     }
     for (int i = 0; graph != NULL && i < graph->node_count; i++) {
-        if (graph->node[i].kind != CSO_OP_BATCH_NORM || graph->node[i].parameter[3] < 0)
+        if (graph->node[i].kind != CSO_OP_BATCH_NORM || graph->node[i].parameter[3] < 0) {
             continue;
+        }
         const cso_named_parameter *variance = &graph->parameter[graph->node[i].parameter[3]];
         for (size_t j = 0; j < variance->parameter->count; j++) {
-            if (variance->parameter->host[j] < 0.0f)
+            if (variance->parameter->host[j] < 0.0f) {
                 return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
                                 "%s: element %zu of tensor '%s%.200s', a variance, is negative: %g", where, j, prefix,
                                 variance->name, (double)variance->parameter->host[j]);
+            }
         }
     }
     return CARSO_OK;
@@ -414,23 +462,28 @@ carso_status cso_model_check_values(const carso_model *model, const char *where)
 {
     const carso_context *context = model->context;
     carso_status status = check_values(context, model->classifier, where, CLASSIFIER_PREFIX);
-    if (model->purifier == NULL)
+    if (model->purifier == NULL) {
         return status;
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_values(context, model->purifier->condition, where, PURIFIER_PREFIX);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_values(context, model->purifier->encoder, where, PURIFIER_PREFIX);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_values(context, model->purifier->decoder, where, PURIFIER_PREFIX);
+    }
     return status;
 }
 
 static carso_status read_provenance(const model_reader *reader, carso_model *model)
 {
     const carso_status status = read_json(reader, "provenance", false, &model->provenance);
-    if (status == CARSO_OK && model->provenance != NULL && !json_is_object(model->provenance))
+    if (status == CARSO_OK && model->provenance != NULL && !json_is_object(model->provenance)) {
         return cso_fail(reader->context, CARSO_ERROR_BAD_FORMAT,
                         "model file: metadata \"provenance\" is not an object");
+    }
     return status;
 }
 
@@ -440,27 +493,36 @@ carso_status cso_model_from_file(carso_context *context, cso_safetensors *file, 
     model_reader reader = {.context = context, .file = file};
     const char *format = cso_safetensors_metadata(file, "format");
     *out = NULL;
-    if (format == NULL)
+    if (format == NULL) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
                         "not a model file of libcarso: metadata \"format\" is missing");
-    if (strcmp(format, FORMAT) != 0)
+    }
+    if (strcmp(format, FORMAT) != 0) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "metadata \"format\" is \"%.40s\"; this release reads \"%s\"",
                         cso_printable(format), FORMAT);
+    }
     carso_status status = cso_safetensors_check(file);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_model_allocate(context, &model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_classifier(&reader, model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_class_names(&reader, model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_purifier(&reader, model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = check_unexpected(&reader, model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_model_check_values(model, "model file");
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = read_provenance(&reader, model);
+    }
     if (status != CARSO_OK) {
         carso_model_destroy(model);
         model = NULL;

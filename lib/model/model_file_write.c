@@ -27,8 +27,9 @@ static carso_status add_graph(model_writer *writer, const cso_graph *graph, cons
         const cso_named_parameter *named = &graph->parameter[i];
         const size_t size = strlen(prefix) + strlen(named->name) + 1;
         char *name = cso_allocate_raw(writer->context, size, 1);
-        if (name == NULL)
+        if (name == NULL) {
             return cso_fail_memory(writer->context, "names of tensors");
+        }
         snprintf(name, size, "%s%s", prefix, named->name);
         cso_tensor_write *tensor = &writer->tensor[writer->tensor_count++];
         writer->own_count = writer->tensor_count;
@@ -44,8 +45,9 @@ static carso_status add_graph(model_writer *writer, const cso_graph *graph, cons
 static carso_status add_text(model_writer *writer, const char *key, const char *text)
 {
     char *copy = cso_duplicate_string(writer->context, text);
-    if (copy == NULL)
+    if (copy == NULL) {
         return cso_fail_memory(writer->context, "settings of the model file");
+    }
     writer->owned[writer->setting_count] = copy;
     writer->key[writer->setting_count] = key;
     writer->value[writer->setting_count++] = copy;
@@ -57,8 +59,9 @@ static carso_status add_json(model_writer *writer, const char *key, json_t *json
 {
     char *text = json == NULL ? NULL : cso_json_text(writer->context, json, NULL);
     json_decref(json);
-    if (text == NULL)
+    if (text == NULL) {
         return cso_fail_memory(writer->context, "settings of the model file");
+    }
     writer->owned[writer->setting_count] = text;
     writer->key[writer->setting_count] = key;
     writer->value[writer->setting_count++] = text;
@@ -124,22 +127,30 @@ static carso_status add_settings(model_writer *writer, const carso_model *model)
 {
     json_t *graph = NULL;
     carso_status status = add_text(writer, "format", "carso/1");
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = add_json(writer, "input", input_json(model));
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_graph_to_json(model->classifier, &graph);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = add_json(writer, "graph", graph);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = add_text(writer, "logits", model->classifier->value[model->logits].name);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = add_json(writer, "taps", strings_json(model, true));
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = add_json(writer, "classes", strings_json(model, false));
-    if (status == CARSO_OK && model->purifier != NULL)
+    }
+    if (status == CARSO_OK && model->purifier != NULL) {
         status = add_json(writer, "purifier", purifier_json(model->purifier));
-    if (status == CARSO_OK && model->provenance != NULL)
+    }
+    if (status == CARSO_OK && model->provenance != NULL) {
         status = add_json(writer, "provenance", json_incref(model->provenance));
+    }
     return status;
 }
 
@@ -156,29 +167,37 @@ carso_status cso_model_write(const carso_model *model, const char *path, const c
     const cso_purifier *purifier = model->purifier;
     model_writer writer = {.context = context};
     size_t most = parameter_count(model->classifier) + extra_count;
-    if (purifier != NULL)
+    if (purifier != NULL) {
         most += parameter_count(purifier->condition) + parameter_count(purifier->encoder) +
                 parameter_count(purifier->decoder);
+    }
     writer.tensor = cso_allocate(context, most, sizeof *writer.tensor);
     writer.key = cso_allocate(context, MOST_SETTINGS + metadata_count, sizeof *writer.key);
     writer.value = cso_allocate(context, MOST_SETTINGS + metadata_count, sizeof *writer.value);
     carso_status status = CARSO_OK;
-    if (writer.tensor == NULL || writer.key == NULL || writer.value == NULL)
+    if (writer.tensor == NULL || writer.key == NULL || writer.value == NULL) {
         status = cso_fail_memory(context, "parts of the model file");
+    }
 
-    if (status == CARSO_OK)
-        status = add_settings(&writer, model);
-    if (status == CARSO_OK)
-        status = add_graph(&writer, model->classifier, "classifier.");
-    if (status == CARSO_OK && purifier != NULL)
-        status = add_graph(&writer, purifier->condition, "purifier.");
-    if (status == CARSO_OK && purifier != NULL)
-        status = add_graph(&writer, purifier->encoder, "purifier.");
-    if (status == CARSO_OK && purifier != NULL)
-        status = add_graph(&writer, purifier->decoder, "purifier.");
     if (status == CARSO_OK) {
-        for (size_t i = 0; i < extra_count; i++)
+        status = add_settings(&writer, model);
+    }
+    if (status == CARSO_OK) {
+        status = add_graph(&writer, model->classifier, "classifier.");
+    }
+    if (status == CARSO_OK && purifier != NULL) {
+        status = add_graph(&writer, purifier->condition, "purifier.");
+    }
+    if (status == CARSO_OK && purifier != NULL) {
+        status = add_graph(&writer, purifier->encoder, "purifier.");
+    }
+    if (status == CARSO_OK && purifier != NULL) {
+        status = add_graph(&writer, purifier->decoder, "purifier.");
+    }
+    if (status == CARSO_OK) {
+        for (size_t i = 0; i < extra_count; i++) {
             writer.tensor[writer.tensor_count++] = extra[i];
+        }
         size_t settings = writer.setting_count;
         for (size_t i = 0; i < metadata_count; i++, settings++) {
             writer.key[settings] = keys[i];
@@ -188,10 +207,12 @@ carso_status cso_model_write(const carso_model *model, const char *path, const c
                                        settings);
     }
 
-    for (size_t i = 0; i < writer.own_count; i++)
+    for (size_t i = 0; i < writer.own_count; i++) {
         cso_release(context, (char *)(uintptr_t)writer.tensor[i].name);
-    for (size_t i = 0; i < writer.setting_count; i++)
+    }
+    for (size_t i = 0; i < writer.setting_count; i++) {
         cso_release(context, writer.owned[i]);
+    }
     cso_release(context, writer.value);
     cso_release(context, writer.key);
     cso_release(context, writer.tensor);

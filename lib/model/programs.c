@@ -39,17 +39,22 @@ static carso_status create_condition(const carso_model *model, bool gradient, cs
     }
     int image = -1;
     status = cso_graph_create(context, &graph);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_graph_add_input(graph, "image", classifier->value[classifier->input[0]].shape, &image);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_graph_append(graph, classifier, "classifier.", &image, false, classifier_value);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         goto done;
-    for (int i = 0; i < model->tap_count; i++)
+    }
+    for (int i = 0; i < model->tap_count; i++) {
         tap[i] = classifier_value[model->tap[i]];
+    }
     status = cso_graph_append(graph, purifier, "purifier.", tap, false, purifier_value);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         goto done;
+    }
     const int condition = appended(purifier, purifier_value, "condition");
     const cso_program_request request = {
         .output = &condition, .output_count = 1, .gradient_input = &image, .gradient_input_count = gradient ? 1 : 0};
@@ -84,18 +89,23 @@ static carso_status create_draw(const carso_model *model, bool gradient, cso_pro
     }
     int input[2] = {-1, -1};
     status = cso_graph_create(context, &graph);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_graph_add_input(graph, "latent", decoder->value[decoder->input[0]].shape, &input[0]);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_graph_add_input(graph, "condition", decoder->value[decoder->input[1]].shape, &input[1]);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_graph_append(graph, decoder, "purifier.", input, false, decoder_value);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         goto done;
+    }
     const int reconstruction = appended(decoder, decoder_value, "reconstruction");
     status = cso_graph_append(graph, classifier, "classifier.", &reconstruction, false, classifier_value);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         goto done;
+    }
     const int output[2] = {classifier_value[model->logits], reconstruction};
     const cso_program_request request = {
         .output = output, .output_count = 2, .gradient_input = &input[1], .gradient_input_count = gradient ? 1 : 0};
@@ -110,10 +120,11 @@ done:
 
 static carso_status create_program(const carso_model *model, cso_model_program which, cso_program **out)
 {
-    if (which >= CSO_PROGRAM_CONDITION && model->purifier == NULL)
+    if (which >= CSO_PROGRAM_CONDITION && model->purifier == NULL) {
         return cso_fail(model->context, CARSO_ERROR_UNSUPPORTED,
                         "the model has no purifier; add one with carso_model_add_purifier and train it, or load a "
                         "model that has one");
+    }
     switch (which) {
     case CSO_PROGRAM_CLASSIFY:
         return create_classify(model, false, out);
@@ -140,8 +151,9 @@ carso_status cso_model_get_program(carso_model *model, cso_model_program which, 
     *out = NULL;
     carso_status status = CARSO_OK;
     pthread_mutex_lock(&model->lock);
-    if (model->program[which] == NULL)
+    if (model->program[which] == NULL) {
         status = create_program(model, which, &model->program[which]);
+    }
     *out = model->program[which];
     pthread_mutex_unlock(&model->lock);
     return status;

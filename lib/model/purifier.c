@@ -73,8 +73,9 @@ static void build_condition(cso_layers *layers, const carso_model *model, int co
     const int depth = model->height <= SMALL_SIDE && model->width <= SMALL_SIDE ? 3 : 4;
     int *code = cso_allocate(layers->context, (size_t)model->tap_count, sizeof *code);
     if (code == NULL) {
-        if (layers->status == CARSO_OK)
+        if (layers->status == CARSO_OK) {
             layers->status = cso_fail_memory(layers->context, "tap encoders");
+        }
         return;
     }
     /* All inputs first, so that input i is tap i. */
@@ -85,8 +86,9 @@ static void build_condition(cso_layers *layers, const carso_model *model, int co
         code[i] = cso_layers_input(layers, name, tap->shape);
     }
     for (int i = 0; i < model->tap_count; i++) {
-        if (model->classifier->value[model->tap[i]].shape.rank == 3)
+        if (model->classifier->value[model->tap[i]].shape.rank == 3) {
             code[i] = tap_encoder(layers, i, code[i], depth);
+        }
     }
     const int all = cso_layers_concatenate(layers, "repr_fcn_compressor.0", code, model->tap_count);
     linear_block(layers, "repr_fcn_compressor.1", "condition", all, condition_size);
@@ -116,8 +118,9 @@ static void build_encoder(cso_layers *layers, const carso_model *model, int cond
 static void decoder_sides(int64_t target, int64_t side[DECODER_DOUBLINGS + 1])
 {
     side[DECODER_DOUBLINGS] = target;
-    for (int i = DECODER_DOUBLINGS; i > 0; i--)
+    for (int i = DECODER_DOUBLINGS; i > 0; i--) {
         side[i - 1] = halve(side[i]);
+    }
 }
 
 /* The paper's 32x32 decoder starts from 3x3 and shrinks 33 to 32 at the end, unlike all other sizes. */
@@ -150,8 +153,9 @@ static void build_decoder(cso_layers *layers, const carso_model *model, int cond
     for (int i = 0; i < DECODER_DOUBLINGS; i++) {
         char name[CSO_LAYER_NAME_SIZE];
         cso_window window = cso_window_square(3, 2, 1);
-        for (int j = 0; j < 2; j++)
+        for (int j = 0; j < 2; j++) {
             window.output_padding[j] = side[j][i + 1] % 2 == 0 ? 1 : 0;
+        }
         cso_layers_name(layers, name, "decoder.%d.0", i + 1);
         value = cso_layers_transposed_convolution(layers, name, name, value, channels[i], &window, false);
         cso_layers_name(layers, name, "decoder.%d.1", i + 1);
@@ -169,27 +173,34 @@ static carso_status resolve_options(const carso_context *context, const carso_mo
                                     carso_purifier_options *options)
 {
     const bool large = model->height > SMALL_SIDE || model->width > SMALL_SIDE;
-    if (options->condition_size == 0)
+    if (options->condition_size == 0) {
         options->condition_size = large ? 768 : 512;
-    if (options->latent_size == 0)
+    }
+    if (options->latent_size == 0) {
         options->latent_size = large ? 192 : 128;
-    if (options->condition_size < 1 || options->condition_size > MAX_FEATURES)
+    }
+    if (options->condition_size < 1 || options->condition_size > MAX_FEATURES) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "condition size %d of the purifier is not in 1..%d",
                         options->condition_size, MAX_FEATURES);
-    if (options->latent_size < 1 || options->latent_size > MAX_FEATURES)
+    }
+    if (options->latent_size < 1 || options->latent_size > MAX_FEATURES) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "latent size %d of the purifier is not in 1..%d",
                         options->latent_size, MAX_FEATURES);
-    if (options->seed_channels < 16 || options->seed_channels > 1024 || options->seed_channels % 8 != 0)
+    }
+    if (options->seed_channels < 16 || options->seed_channels > 1024 || options->seed_channels % 8 != 0) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                         "%d seed channels of the purifier are not a multiple of 8 in 16..1024; the paper has 256",
                         options->seed_channels);
-    if (model->height < SMALLEST_IMAGE || model->width < SMALLEST_IMAGE)
+    }
+    if (model->height < SMALLEST_IMAGE || model->width < SMALLEST_IMAGE) {
         return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
                         "a purifier needs images of at least %dx%d, this model's have %dx%d", SMALLEST_IMAGE,
                         SMALLEST_IMAGE, model->height, model->width);
-    if (model->tap_count < 1)
+    }
+    if (model->tap_count < 1) {
         return cso_fail(context, CARSO_ERROR_UNSUPPORTED,
                         "the model names no taps, so that a purifier would have no input");
+    }
     return CARSO_OK;
 }
 
@@ -199,11 +210,13 @@ carso_status cso_purifier_build(carso_context *context, const carso_model *model
     *out = NULL;
     carso_purifier_options resolved = *options;
     carso_status status = resolve_options(context, model, &resolved);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     cso_purifier *purifier = cso_allocate(context, 1, sizeof *purifier);
-    if (purifier == NULL)
+    if (purifier == NULL) {
         return cso_fail_memory(context, "purifier");
+    }
     purifier->condition_size = resolved.condition_size;
     purifier->latent_size = resolved.latent_size;
     purifier->seed_channels = resolved.seed_channels;
@@ -232,8 +245,9 @@ carso_status cso_purifier_build(carso_context *context, const carso_model *model
 
 void cso_purifier_destroy(carso_context *context, cso_purifier *purifier)
 {
-    if (purifier == NULL)
+    if (purifier == NULL) {
         return;
+    }
     cso_graph_destroy(purifier->condition);
     cso_graph_destroy(purifier->encoder);
     cso_graph_destroy(purifier->decoder);

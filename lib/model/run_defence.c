@@ -58,8 +58,9 @@ typedef struct segment {
 
 static segment segment_of_pair(const defence *work, const group *of, int64_t pair)
 {
-    if (work->sets == 1)
+    if (work->sets == 1) {
         return (segment){0, of->start, of->units, 0};
+    }
     const int64_t unit = pair / work->draws, number = of->start + unit;
     return (segment){number % work->sets, number / work->sets, 1, unit};
 }
@@ -98,8 +99,9 @@ static carso_status fits(const defence *work, int64_t images, int64_t pairs, boo
 {
     size_t condition = 0, draw = 0;
     carso_status status = cso_program_arena_bound(work->condition.program, images, &condition);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_program_arena_bound(work->draw.program, pairs, &draw);
+    }
     const size_t limit = work->model->context->memory_limit;
     *out = condition <= limit && draw <= limit - condition;
     return status;
@@ -118,10 +120,11 @@ static carso_status most_fitting(const defence *work, int64_t most, bool of_imag
         bool fit = false;
         status = of_images ? fits(work, middle, cso_smaller(most_pairs, middle * each), &fit)
                            : fits(work, 1, middle, &fit);
-        if (fit)
+        if (fit) {
             low = middle;
-        else
+        } else {
             high = middle;
+        }
     }
     *out = low;
     return status;
@@ -155,13 +158,15 @@ static carso_status defence_divide(defence *work)
     const size_t unit_size = (size_t)work->draws * (size_t)work->classes * sizeof(double); /* its logits' */
     const int64_t units_kept = work->purify_only ? INT64_MAX : cso_run_host_limit(model, unit_size);
     int64_t most_pairs = work->draw.limit;
-    if (run->reconstructions)
+    if (run->reconstructions) {
         most_pairs = cso_smaller(most_pairs, images_kept);
+    }
     work->images = cso_smaller(run->count, cso_smaller(work->condition.limit, images_kept));
     if (gradient) {
         const carso_status status = divide_limit(work, &most_pairs);
-        if (status != CARSO_OK)
+        if (status != CARSO_OK) {
             return status;
+        }
     }
     /* A group whose pairs fit in one slice needs no second forward pass before its backward one. */
     const int64_t most_units = gradient ? cso_smaller(units_kept, cso_larger(1, most_pairs / work->draws)) : units_kept;
@@ -169,8 +174,9 @@ static carso_status defence_divide(defence *work)
     const int64_t all = work->images * work->sets;
     work->units = even_share(all, cso_smaller(most_units, all));
     work->pairs = cso_smaller(most_pairs, work->units * work->draws);
-    if (!gradient)
+    if (!gradient) {
         work->pairs = even_share(work->units * work->draws, work->pairs);
+    }
     return CARSO_OK;
 }
 
@@ -186,22 +192,25 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
     const int64_t most_pairs = work->sets > 1 ? SET_PAIRS : CSO_RUN_PAIRS;
     carso_status status = cso_stage_open(model, gradient ? CSO_PROGRAM_CONDITION_GRADIENT : CSO_PROGRAM_CONDITION,
                                      gradient ? 1 : 2, CSO_RUN_IMAGES, &work->condition);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_stage_open(model,
                                 purify_only ? CSO_PROGRAM_PURIFY
                                 : gradient  ? CSO_PROGRAM_DRAW_GRADIENT
                                             : CSO_PROGRAM_DRAW,
                                 gradient ? 1 : DRAW_SHARE, most_pairs, &work->draw);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
 
     work->image_size = cso_run_image_elements(model);
     work->condition_size = (size_t)model->purifier->condition_size;
     work->latent_size = (size_t)model->purifier->latent_size;
     work->classes = model->classes;
     status = defence_divide(work);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
 
     const size_t images = (size_t)work->images, units = (size_t)work->units, pairs = (size_t)work->pairs;
     const size_t row = (size_t)work->classes * sizeof(double);
@@ -220,8 +229,9 @@ static carso_status defence_open(defence *work, carso_model *model, const cso_ru
         cso_allocate(context, run->reconstructions ? pairs : 0, work->image_size * cso_element_size(run->element));
     if (!work->part_image || !work->part_condition || !work->part_condition_gradient || !work->part_exponent ||
         !work->group_logits || !work->group_logit_gradient || !work->group_exponent || !work->slice_latent ||
-        !work->slice_condition || !work->slice_image)
+        !work->slice_condition || !work->slice_image) {
         return cso_fail_memory(context, "latents and logits");
+    }
     return CARSO_OK;
 }
 
@@ -245,12 +255,15 @@ static carso_status slice_forward(defence *work, const group *of, int64_t start,
         }
     }
     carso_status status = cso_stage_plan(&work->draw, count);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_plan_write(work->draw.plan, 0, work->slice_latent, run->latents ? CSO_F64 : CSO_F32);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_plan_write(work->draw.plan, 1, work->slice_condition, CSO_F64);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_plan_forward(work->draw.plan);
+    }
     return status;
 }
 
@@ -258,13 +271,16 @@ static carso_status slice_read(defence *work, const group *of, int64_t start, in
 {
     const cso_run *const run = work->run;
     carso_status status = CARSO_OK;
-    if (!work->purify_only)
+    if (!work->purify_only) {
         status = cso_plan_read(work->draw.plan, 0, work->group_logits + start * work->classes, CSO_F64);
-    if (status != CARSO_OK || !run->reconstructions)
+    }
+    if (status != CARSO_OK || !run->reconstructions) {
         return status;
+    }
     status = cso_plan_read(work->draw.plan, work->purify_only ? 0 : 1, work->slice_image, run->element);
-    if (status != CARSO_OK)
+    if (status != CARSO_OK) {
         return status;
+    }
     const size_t bytes = work->image_size * cso_element_size(run->element);
     for (int64_t p = 0; p < count; p++) {
         const place at = place_of_pair(work, of, start + p);
@@ -278,14 +294,17 @@ static carso_status slice_read(defence *work, const group *of, int64_t start, in
  * the result. */
 static double align(double *sum, size_t size, int32_t *sum_exponent, int32_t exponent)
 {
-    if (exponent == CSO_NO_EXPONENT || exponent == *sum_exponent)
+    if (exponent == CSO_NO_EXPONENT || exponent == *sum_exponent) {
         return 1.0;
-    if (*sum_exponent != CSO_NO_EXPONENT && exponent < *sum_exponent)
+    }
+    if (*sum_exponent != CSO_NO_EXPONENT && exponent < *sum_exponent) {
         return ldexp(1.0, exponent - *sum_exponent);
+    }
     if (*sum_exponent != CSO_NO_EXPONENT) {
         const double factor = ldexp(1.0, *sum_exponent - exponent);
-        for (size_t j = 0; j < size; j++)
+        for (size_t j = 0; j < size; j++) {
             sum[j] *= factor;
+        }
     }
     *sum_exponent = exponent;
     return 1.0;
@@ -293,9 +312,11 @@ static double align(double *sum, size_t size, int32_t *sum_exponent, int32_t exp
 
 static bool all_finite(const double *values, size_t count)
 {
-    for (size_t j = 0; j < count; j++)
-        if (!isfinite(values[j]))
+    for (size_t j = 0; j < count; j++) {
+        if (!isfinite(values[j])) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -309,22 +330,27 @@ static carso_status slice_backward(defence *work, const group *of, int64_t start
 {
     carso_status status =
         cso_plan_write_gradient(work->draw.plan, 0, work->group_logit_gradient + start * work->classes, CSO_F64);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_plan_backward(work->draw.plan);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_plan_read_gradient(work->draw.plan, 0, work->slice_condition, CSO_F64);
-    if (status != CARSO_OK)
+    }
+    if (status != CARSO_OK) {
         return status;
+    }
     for (int64_t p = 0; p < count; p++) {
         const place at = place_of_pair(work, of, start + p);
         const double *const from = work->slice_condition + (size_t)p * work->condition_size;
         double *const to = work->part_condition_gradient + (size_t)at.image * work->condition_size;
-        if (work->run->bad_gradient && !all_finite(from, work->condition_size))
+        if (work->run->bad_gradient && !all_finite(from, work->condition_size)) {
             mark_bad_gradient(work, of, &at);
+        }
         const double factor =
             align(to, work->condition_size, &work->part_exponent[at.image], work->group_exponent[at.unit]);
-        for (size_t j = 0; j < work->condition_size; j++)
+        for (size_t j = 0; j < work->condition_size; j++) {
             to[j] += factor * from[j];
+        }
     }
     return CARSO_OK;
 }
@@ -332,9 +358,11 @@ static carso_status slice_backward(defence *work, const group *of, int64_t start
 static bool has_gradient(const defence *work, int64_t start, int64_t count)
 {
     const double *const gradient = work->group_logit_gradient + start * work->classes;
-    for (int64_t j = 0; j < count * work->classes; j++)
-        if (gradient[j] != 0.0) /* or NaN */
+    for (int64_t j = 0; j < count * work->classes; j++) {
+        if (gradient[j] != 0.0) /* or NaN */ {
             return true;
+        }
+    }
     return false;
 }
 
@@ -351,8 +379,9 @@ static carso_status group_backward(defence *work, const group *of, int64_t last_
     const int64_t total = of->units * work->draws;
     for (int64_t pair = 0; run->bad_gradient && pair < total; pair++) {
         const place at = place_of_pair(work, of, pair);
-        if (!all_finite(work->group_logit_gradient + pair * work->classes, (size_t)work->classes))
+        if (!all_finite(work->group_logit_gradient + pair * work->classes, (size_t)work->classes)) {
             mark_bad_gradient(work, of, &at);
+        }
     }
     for (int64_t unit = 0; unit < of->units;) {
         const segment part = segment_of_pair(work, of, unit * work->draws);
@@ -364,15 +393,19 @@ static carso_status group_backward(defence *work, const group *of, int64_t last_
         const int64_t count = cso_smaller(work->pairs, total - start);
         carso_status status = CARSO_OK;
         if (has_gradient(work, start, count)) {
-            if (start != last_start)
+            if (start != last_start) {
                 status = slice_forward(work, of, start, count);
-            if (status == CARSO_OK)
+            }
+            if (status == CARSO_OK) {
                 status = slice_backward(work, of, start, count);
+            }
         }
-        if (status == CARSO_OK && start > 0)
+        if (status == CARSO_OK && start > 0) {
             status = cso_run_report_progress(run, images_done(work, of, 1.0 - 0.5 * (double)start / (double)total));
-        if (status != CARSO_OK)
+        }
+        if (status != CARSO_OK) {
             return status;
+        }
     }
     return CARSO_OK;
 }
@@ -386,16 +419,18 @@ static carso_status group_finish(defence *work, const group *of)
         const segment part = segment_of_pair(work, of, unit * work->draws);
         const int64_t number = part.set * run->count + of->first + part.image;
         const double *const logits = work->group_logits + unit * work->draws * classes;
-        for (int64_t d = 0; run->logits && d < work->draws; d++)
+        for (int64_t d = 0; run->logits && d < work->draws; d++) {
             memcpy(run->logits + ((part.set * work->draws + d) * run->count + of->first + part.image) * classes,
                    logits + d * part.count * classes, (size_t)(part.count * classes) * sizeof *logits);
+        }
         if (run->function) {
             const carso_status status = run->function(
                 run->user, number, part.count, run->draws, (int)classes, logits,
                 run->losses ? run->losses + number : NULL,
                 run->gradient ? work->group_logit_gradient + unit * work->draws * classes : NULL);
-            if (status != CARSO_OK)
+            if (status != CARSO_OK) {
                 return status;
+            }
         }
         unit += part.count;
     }
@@ -412,13 +447,16 @@ static carso_status run_group(defence *work, const group *of)
         const int64_t count = cso_smaller(work->pairs, total - start);
         last_start = start;
         carso_status status = slice_forward(work, of, start, count);
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = slice_read(work, of, start, count);
-        if (status == CARSO_OK && start + count < total)
+        }
+        if (status == CARSO_OK && start + count < total) {
             status = cso_run_report_progress(
                 run, images_done(work, of, forward * (double)(start + count) / (double)total));
-        if (status != CARSO_OK)
+        }
+        if (status != CARSO_OK) {
             return status;
+        }
     }
     const carso_status status = group_finish(work, of);
     return status == CARSO_OK && run->gradient ? group_backward(work, of, last_start) : status;
@@ -431,13 +469,16 @@ static void scale_condition_gradient(defence *work, int64_t images)
         double *const gradient = work->part_condition_gradient + (size_t)i * work->condition_size;
         double largest = 0.0;
         int power = 0;
-        for (size_t j = 0; j < work->condition_size; j++)
+        for (size_t j = 0; j < work->condition_size; j++) {
             largest = fabs(gradient[j]) > largest ? fabs(gradient[j]) : largest;
-        if (!isfinite(largest) || largest == 0.0)
+        }
+        if (!isfinite(largest) || largest == 0.0) {
             continue;
+        }
         frexp(largest, &power);
-        for (size_t j = 0; j < work->condition_size; j++)
+        for (size_t j = 0; j < work->condition_size; j++) {
             gradient[j] = ldexp(gradient[j], -power);
+        }
         work->part_exponent[i] = (work->part_exponent[i] == CSO_NO_EXPONENT ? 0 : work->part_exponent[i]) + power;
     }
 }
@@ -446,16 +487,20 @@ static void scale_condition_gradient(defence *work, int64_t images)
 static carso_status part_backward(defence *work, int64_t first, int64_t images)
 {
     const cso_run *const run = work->run;
-    if (work->sets > 1)
+    if (work->sets > 1) {
         scale_condition_gradient(work, images);
+    }
     carso_status status = cso_plan_write_gradient(work->condition.plan, 0, work->part_condition_gradient, CSO_F64);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_plan_backward(work->condition.plan);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_plan_read_gradient(work->condition.plan, 0, cso_run_gradient_at(work->model, run, first),
                                         run->element);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         cso_run_finish_gradient(work->model, run, first, images, work->part_exponent);
+    }
     return status;
 }
 
@@ -468,38 +513,47 @@ static carso_status run_part(defence *work, int64_t first, int64_t images)
         (status = cso_stage_plan(&work->condition, images)) != CARSO_OK ||
         (status = cso_plan_write(work->condition.plan, 0, input, run->element)) != CARSO_OK ||
         (status = cso_plan_forward(work->condition.plan)) != CARSO_OK ||
-        (status = cso_plan_read(work->condition.plan, 0, work->part_condition, CSO_F64)) != CARSO_OK)
+        (status = cso_plan_read(work->condition.plan, 0, work->part_condition, CSO_F64)) != CARSO_OK) {
         return status;
+    }
 
-    if (run->gradient)
+    if (run->gradient) {
         memset(work->part_condition_gradient, 0, (size_t)images * work->condition_size * sizeof(double));
-    for (int64_t i = 0; i < images; i++)
+    }
+    for (int64_t i = 0; i < images; i++) {
         work->part_exponent[i] = CSO_NO_EXPONENT;
-    for (int64_t set = 0; run->bad_gradient && set < work->sets; set++)
+    }
+    for (int64_t set = 0; run->bad_gradient && set < work->sets; set++) {
         memset(run->bad_gradient + set * run->count + first, 0, (size_t)images);
+    }
     const int64_t total = images * work->sets;
     for (int64_t start = 0; start < total && status == CARSO_OK; start += work->units) {
         const group next = {first, start, cso_smaller(work->units, total - start)};
         status = run_group(work, &next);
-        if (status == CARSO_OK && start + next.units < total)
+        if (status == CARSO_OK && start + next.units < total) {
             status = cso_run_report_progress(run, images_done(work, &next, 1.0));
+        }
     }
-    if (status == CARSO_OK && run->gradient)
+    if (status == CARSO_OK && run->gradient) {
         status = part_backward(work, first, images);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_run_report_progress(run, (double)(first + images));
+    }
     return status;
 }
 
 static carso_status run_defence(carso_model *model, const cso_run *run, bool purify_only)
 {
     carso_status status = cso_run_check(model, run, true);
-    if (status != CARSO_OK || run->count <= 0)
+    if (status != CARSO_OK || run->count <= 0) {
         return status;
+    }
     defence work;
     status = defence_open(&work, model, run, purify_only);
-    for (int64_t first = 0; first < run->count && status == CARSO_OK; first += work.images)
+    for (int64_t first = 0; first < run->count && status == CARSO_OK; first += work.images) {
         status = run_part(&work, first, cso_smaller(work.images, run->count - first));
+    }
     defence_close(&work);
     return status;
 }

@@ -8,9 +8,10 @@
 carso_status cso_small_cnn_build(carso_context *context, const carso_model_options *options, carso_model *model)
 {
     const int32_t width = options->width == 0 ? 1 : options->width;
-    if (width < 1 || width > SMALL_CNN_MAX_WIDTH)
+    if (width < 1 || width > SMALL_CNN_MAX_WIDTH) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "width %d of the small CNN is not in 0..%d", width,
                         SMALL_CNN_MAX_WIDTH);
+    }
 
     cso_layers layers = {.context = context, .seed = options->seed};
     layers.status = cso_graph_create(context, &layers.graph);

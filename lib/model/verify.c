@@ -43,8 +43,9 @@ static carso_status bad_golden(const verifier *verify, const cso_tensor *tensor,
 static double stored_value(const cso_tensor *tensor, size_t index)
 {
     double value;
-    if (tensor->type == CSO_TENSOR_F32)
+    if (tensor->type == CSO_TENSOR_F32) {
         return (double)((const float *)tensor->data)[index];
+    }
     memcpy(&value, (const char *)tensor->data + index * sizeof value, sizeof value);
     return value;
 }
@@ -54,18 +55,21 @@ static carso_status begin(const verifier *verify, const char *name, size_t count
 {
     memset(out, 0, sizeof *out);
     out->tensor = cso_safetensors_find(verify->golden, name);
-    if (out->tensor == NULL)
+    if (out->tensor == NULL) {
         return CARSO_OK;
+    }
     const json_t *stride = json_object_get(verify->strides, name);
     out->count = count;
     out->stride = 1;
     if (stride != NULL) {
-        if (!json_is_integer(stride) || json_integer_value(stride) < 1 || json_integer_value(stride) > INT32_MAX)
+        if (!json_is_integer(stride) || json_integer_value(stride) < 1 || json_integer_value(stride) > INT32_MAX) {
             return bad_golden(verify, out->tensor, "has a stride in the metadata that is no positive integer");
+        }
         out->stride = (size_t)json_integer_value(stride);
     }
-    if (out->tensor->type != CSO_TENSOR_F32 && out->tensor->type != CSO_TENSOR_F64)
+    if (out->tensor->type != CSO_TENSOR_F32 && out->tensor->type != CSO_TENSOR_F64) {
         return bad_golden(verify, out->tensor, "is neither F32 nor F64");
+    }
     const size_t expected = (count + out->stride - 1) / out->stride;
     if (out->tensor->count != expected) {
         char fault[160];
@@ -86,8 +90,9 @@ static void compare(comparison *one, size_t first, size_t count, const double *c
         const double stored = stored_value(one->tensor, i / one->stride), value = computed[i - first];
         const double difference = fabs(stored - value);
         deviation->scale = fmax(deviation->scale, fabs(stored));
-        if (isnan(deviation->largest_difference) || difference <= deviation->largest_difference)
+        if (isnan(deviation->largest_difference) || difference <= deviation->largest_difference) {
             continue;
+        }
         deviation->largest_difference = difference; /* NaN too, and that stays */
         deviation->position = i;
         deviation->stored = stored;
@@ -98,14 +103,16 @@ static void compare(comparison *one, size_t first, size_t count, const double *c
 static void finish(verifier *verify, comparison *one)
 {
     carso_deviation *deviation = &one->deviation;
-    if (one->tensor == NULL)
+    if (one->tensor == NULL) {
         return;
+    }
     const double allowed = verify->tolerance * (deviation->scale > 0.0 ? deviation->scale : 1.0);
     deviation->departs = deviation->largest_difference <= allowed ? 0 : 1;
     verify->departures += deviation->departs;
     verify->compared++;
-    if (verify->callback != NULL)
+    if (verify->callback != NULL) {
         verify->callback(deviation, verify->user);
+    }
 }
 
 static carso_status compare_whole(verifier *verify, const char *name, size_t count, const double *computed)
@@ -126,25 +133,30 @@ static carso_status run_program(const verifier *verify, cso_program *program, in
     const size_t image_size = verify->input->count / (size_t)verify->batch;
     size_t largest = 0;
     cso_plan *plan = NULL;
-    for (int i = 0; i < outputs; i++)
+    for (int i = 0; i < outputs; i++) {
         largest = size[i] > largest ? size[i] : largest;
+    }
     double *computed = cso_allocate_raw(verify->context, largest, sizeof *computed);
     carso_status status = computed == NULL ? cso_fail_memory(verify->context, "results")
                                            : cso_program_acquire(program, 1, &plan);
     for (size_t image = 0; status == CARSO_OK && image < (size_t)verify->batch; image++) {
         status = cso_plan_write(plan, 0, (const float *)verify->input->data + image * image_size, CSO_F32);
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = cso_plan_forward(plan);
+        }
         for (int i = 0; status == CARSO_OK && i < outputs; i++) {
-            if (one[i].tensor == NULL)
+            if (one[i].tensor == NULL) {
                 continue;
+            }
             status = cso_plan_read(plan, i, computed, CSO_F64);
-            if (status == CARSO_OK)
+            if (status == CARSO_OK) {
                 compare(&one[i], image * size[i], size[i], computed);
+            }
         }
     }
-    if (plan != NULL)
+    if (plan != NULL) {
         cso_plan_release(plan);
+    }
     cso_release(verify->context, computed);
     return status;
 }
@@ -156,8 +168,9 @@ static carso_status check_tap_names(const verifier *verify)
     for (size_t i = 0; i < cso_safetensors_count(verify->golden); i++) {
         const cso_tensor *tensor = cso_safetensors_at(verify->golden, i);
         if (strncmp(tensor->name, TAP_PREFIX, length) == 0 &&
-            cso_graph_find_value(verify->model->classifier, tensor->name + length) < 0)
+            cso_graph_find_value(verify->model->classifier, tensor->name + length) < 0) {
             return bad_golden(verify, tensor, "is of a layer that the model's classifier does not have");
+        }
     }
     return CARSO_OK;
 }
@@ -193,11 +206,13 @@ static carso_status compare_classifier(verifier *verify)
     if (status == CARSO_OK && count > 0) {
         const cso_program_request request = {.output = output, .output_count = count};
         status = cso_program_create(graph, &request, &program);
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = run_program(verify, program, count, size, one);
+        }
     }
-    for (int i = 0; status == CARSO_OK && i < count; i++)
+    for (int i = 0; status == CARSO_OK && i < count; i++) {
         finish(verify, &one[i]);
+    }
     cso_program_destroy(program);
     cso_release(context, one);
     cso_release(context, size);
@@ -211,13 +226,16 @@ static carso_status compare_condition(verifier *verify)
     cso_program *program = NULL;
     comparison one;
     carso_status status = begin(verify, "condition", (size_t)verify->batch * size, &one);
-    if (status != CARSO_OK || one.tensor == NULL)
+    if (status != CARSO_OK || one.tensor == NULL) {
         return status;
+    }
     status = cso_model_get_program(verify->model, CSO_PROGRAM_CONDITION, &program); /* the model's */
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = run_program(verify, program, 1, &size, &one);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         finish(verify, &one);
+    }
     return status;
 }
 
@@ -227,17 +245,21 @@ static carso_status read_latents(const verifier *verify, int *out_draws, double 
     const cso_tensor *tensor = cso_safetensors_find(verify->golden, "latent");
     *out = NULL;
     *out_draws = 0;
-    if (tensor == NULL)
+    if (tensor == NULL) {
         return CARSO_OK;
+    }
     if ((tensor->type != CSO_TENSOR_F32 && tensor->type != CSO_TENSOR_F64) || tensor->rank != 3 ||
         tensor->dimension[0] < 1 || tensor->dimension[0] > 65536 || tensor->dimension[1] != verify->batch ||
-        tensor->dimension[2] != verify->model->purifier->latent_size)
+        tensor->dimension[2] != verify->model->purifier->latent_size) {
         return bad_golden(verify, tensor, "is not [draws][images of \"input\"][latent size of the purifier]");
+    }
     double *latents = cso_allocate_raw(verify->context, tensor->count, sizeof *latents);
-    if (latents == NULL)
+    if (latents == NULL) {
         return cso_fail_memory(verify->context, "latents");
-    for (size_t i = 0; i < tensor->count; i++)
+    }
+    for (size_t i = 0; i < tensor->count; i++) {
         latents[i] = stored_value(tensor, i);
+    }
     *out_draws = (int)tensor->dimension[0];
     *out = latents;
     return CARSO_OK;
@@ -250,10 +272,12 @@ static carso_status compare_defence(verifier *verify)
     uint64_t *image_index = NULL;
     int draws = 0;
     carso_status status = compare_condition(verify);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = read_latents(verify, &draws, &latents);
-    if (status != CARSO_OK || draws == 0)
+    }
+    if (status != CARSO_OK || draws == 0) {
         return status;
+    }
     const size_t batch = (size_t)verify->batch, logit_count = (size_t)draws * batch * (size_t)verify->model->classes;
     const size_t pixels = (size_t)draws * verify->input->count;
     logits = cso_allocate_raw(context, logit_count, sizeof *logits);
@@ -264,8 +288,9 @@ static carso_status compare_defence(verifier *verify)
         status = cso_fail_memory(context, "reconstructions");
         goto done;
     }
-    for (size_t i = 0; i < verify->input->count; i++)
+    for (size_t i = 0; i < verify->input->count; i++) {
         images[i] = stored_value(verify->input, i);
+    }
     const cso_run run = {.images = images,
                          .element = CSO_F64,
                          .count = verify->batch,
@@ -275,10 +300,12 @@ static carso_status compare_defence(verifier *verify)
                          .logits = logits,
                          .reconstructions = reconstructions};
     status = cso_run_defence(verify->model, &run);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = compare_whole(verify, "reconstructions", pixels, reconstructions);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = compare_whole(verify, "sample_logits", logit_count, logits);
+    }
 
 done:
     cso_release(context, image_index);
@@ -293,8 +320,9 @@ static carso_status find_input(verifier *verify)
 {
     const carso_model *model = verify->model;
     const cso_tensor *tensor = cso_safetensors_find(verify->golden, "input");
-    if (tensor == NULL)
+    if (tensor == NULL) {
         return cso_fail(verify->context, CARSO_ERROR_BAD_FORMAT, "the golden file has no tensor 'input'");
+    }
     if (tensor->type != CSO_TENSOR_F32 || tensor->rank != 4 || tensor->dimension[0] < 1 ||
         tensor->dimension[0] > 65536 || tensor->dimension[1] != model->channels ||
         tensor->dimension[2] != model->height || tensor->dimension[3] != model->width) {
@@ -304,8 +332,9 @@ static carso_status find_input(verifier *verify)
         return bad_golden(verify, tensor, fault);
     }
     for (size_t i = 0; i < tensor->count; i++) {
-        if (!isfinite(((const float *)tensor->data)[i]))
+        if (!isfinite(((const float *)tensor->data)[i])) {
             return bad_golden(verify, tensor, "has elements that are not finite");
+        }
     }
     verify->input = tensor;
     verify->batch = tensor->dimension[0];
@@ -323,18 +352,23 @@ carso_status cso_model_verify(carso_model *model, const cso_safetensors *golden,
                        .user = user};
     const char *strides = cso_safetensors_metadata(golden, "strides");
     carso_status status = CARSO_OK;
-    if (strides != NULL)
+    if (strides != NULL) {
         status = cso_json_parse(model->context, strides, strlen(strides), "golden file, metadata \"strides\"",
                                 &verify.strides);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = find_input(&verify);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = compare_classifier(&verify);
-    if (status == CARSO_OK && model->purifier != NULL)
+    }
+    if (status == CARSO_OK && model->purifier != NULL) {
         status = compare_defence(&verify);
-    if (status == CARSO_OK && verify.compared == 0)
+    }
+    if (status == CARSO_OK && verify.compared == 0) {
         status = cso_fail(model->context, CARSO_ERROR_BAD_FORMAT,
                           "the golden file has no tensor to compare with: taps, logits, condition or reconstructions");
+    }
     json_decref(verify.strides);
     *out_departures = verify.departures;
     return status;

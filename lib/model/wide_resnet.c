@@ -14,8 +14,9 @@
 static cso_window block_window(cso_shape shape, int32_t stride)
 {
     cso_window window = cso_window_square(3, stride, 1);
-    for (int i = 0; i < 2 && stride == 2; i++)
+    for (int i = 0; i < 2 && stride == 2; i++) {
         window.pad_begin[i] = shape.dimension[1 + i] % 2 == 0 ? 0 : 1;
+    }
     return window;
 }
 
@@ -51,8 +52,9 @@ static int add_block(cso_layers *layers, int group, int block, int input, int64_
         const cso_window window = cso_window_square(1, stride, 0);
         cso_layers_name(layers, name, "%s.shortcut", prefix);
         shortcut = cso_layers_convolution(layers, name, activated, channels, &window, false);
-        if (group > 0)
+        if (group > 0) {
             taps->value[taps->count++] = shortcut;
+        }
     }
     cso_layers_name(layers, name, "%s.add", prefix);
     return cso_layers_add(layers, name, value, shortcut);
@@ -61,19 +63,22 @@ static int add_block(cso_layers *layers, int group, int block, int input, int64_
 carso_status cso_wide_resnet_build(carso_context *context, const carso_model_options *options, carso_model *model)
 {
     const int32_t depth = options->depth, width = options->width == 0 ? WIDE_RESNET_USUAL_WIDTH : options->width;
-    if (depth < 10 || depth > WIDE_RESNET_MAX_DEPTH || (depth - 4) % 6 != 0)
+    if (depth < 10 || depth > WIDE_RESNET_MAX_DEPTH || (depth - 4) % 6 != 0) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                         "depth %d of the WideResNet is not 6n + 4 in 10..%d; 10, 16, 22, 28 and 34 are usual", depth,
                         WIDE_RESNET_MAX_DEPTH);
-    if (width < 1 || width > WIDE_RESNET_MAX_WIDTH)
+    }
+    if (width < 1 || width > WIDE_RESNET_MAX_WIDTH) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "width %d of the WideResNet is not in 0..%d", width,
                         WIDE_RESNET_MAX_WIDTH);
+    }
 
     const int blocks = (depth - 4) / 6;
     tap_list taps = {NULL, 0};
     taps.value = cso_allocate(context, (size_t)(WIDE_RESNET_GROUPS * blocks) * 3, sizeof *taps.value);
-    if (taps.value == NULL)
+    if (taps.value == NULL) {
         return cso_fail_memory(context, "taps");
+    }
 
     cso_layers layers = {.context = context, .seed = options->seed};
     layers.status = cso_graph_create(context, &layers.graph);
@@ -83,19 +88,21 @@ carso_status cso_wide_resnet_build(carso_context *context, const carso_model_opt
     value = cso_layers_standardise(&layers, "standardise", value, model->channels, model->mean, model->deviation);
     value = cso_layers_convolution(&layers, "init_conv", value, 16, &window, false);
     for (int group = 0; group < WIDE_RESNET_GROUPS; group++) {
-        for (int block = 0; block < blocks; block++)
+        for (int block = 0; block < blocks; block++) {
             value = add_block(&layers, group, block, value, (int64_t)(16 << group) * width,
                               group > 0 && block == 0 ? 2 : 1, &taps);
+        }
     }
     value = cso_layers_batch_norm(&layers, "batchnorm", value);
     value = cso_layers_plain(&layers, CSO_OP_SILU, "act", value);
     value = cso_layers_plain(&layers, CSO_OP_GLOBAL_AVERAGE_POOL, "pool", value);
     value = cso_layers_linear(&layers, "logits", "logits", value, model->classes, true);
     carso_status status = layers.status;
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_model_set_classifier(model, layers.graph, value, taps.value, taps.count);
-    else
+    } else {
         cso_graph_destroy(layers.graph);
+    }
     cso_release(context, taps.value);
     return status;
 }

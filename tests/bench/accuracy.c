@@ -70,10 +70,12 @@ static void *require(void *memory)
 static void succeed(const carso_context *context, carso_status status, const char *what)
 {
     char message[1024] = "";
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         return;
-    if (context != NULL)
+    }
+    if (context != NULL) {
         carso_context_message(context, message, sizeof message);
+    }
     fprintf(stderr, "%s: %s: %s\n", what, carso_status_str(status), message);
     exit(2);
 }
@@ -101,8 +103,9 @@ static double quantile(const sample *sorted, double share)
 static double root_mean_square(const double *value, size_t count)
 {
     double sum = 0;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         sum += value[i] * value[i];
+    }
     return sqrt(sum / (double)count);
 }
 
@@ -116,8 +119,9 @@ static void compare_image(findings *found, const double *right, const double *go
     const double scale = root_mean_square(right, pixels);
     size_t flipped = 0;
     double squares = 0;
-    if (!(scale > 0))
+    if (!(scale > 0)) {
         return; /* no direction to agree with */
+    }
     for (size_t i = 0; i < pixels; i++) {
         const double error = fabs(got[i] - right[i]) / scale;
         add(&found->gradient, error);
@@ -139,12 +143,14 @@ static void compare(findings *found, const way *exact, const way *other, const i
         const double *right = exact->logits + (size_t)i * (size_t)classes;
         const double *got = other->logits + (size_t)i * (size_t)classes;
         const double scale = root_mean_square(right, (size_t)classes);
-        for (int j = 0; j < classes; j++)
+        for (int j = 0; j < classes; j++) {
             add(&found->logits, fabs(got[j] - right[j]) / scale);
+        }
     }
-    for (int i = 0; i < in->count; i++)
+    for (int i = 0; i < in->count; i++) {
         compare_image(found, exact->gradient + (size_t)i * in->pixels, other->gradient + (size_t)i * in->pixels,
                       in->pixels);
+    }
 }
 
 /* Logits and gradient at the images, which float holds exactly. first_draw: of the latents. */
@@ -152,8 +158,9 @@ static void evaluate(way *by, const input *in, bool defence, int draws, uint32_t
 {
     const size_t count = (size_t)in->count * in->pixels;
     double *images = require(malloc(count * sizeof *images));
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         images[i] = (double)in->image[i];
+    }
     cso_loss_request request = {.loss = defence ? CARSO_LOSS_PROBABILITY_CROSS_ENTROPY : CARSO_LOSS_CROSS_ENTROPY,
                                 .labels = in->label,
                                 .context = by->context};
@@ -197,17 +204,20 @@ static void step(input *in, const double *gradient, double epsilon, double size)
 static void print(const char *objective, const char *name, findings *found)
 {
     sample *const all[] = {&found->logits, &found->gradient, &found->whole};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         qsort(all[i]->value, all[i]->count, sizeof *all[i]->value, ascending);
+    }
     printf("| %s | %s |", objective, name);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         printf(" %.1e, %.1e, %.1e |", quantile(all[i], 0.5), quantile(all[i], 0.99), quantile(all[i], 1));
+    }
     const double components = (double)found->components;
     printf(" %.4f %%, %.3f %%, %.1e |\n", 100 * (1 - (double)found->flipped / components),
            100 * (1 - found->most_flipped), found->largest_flipped);
     fflush(stdout);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         free(all[i]->value);
+    }
 }
 
 static void read_images(const settings *with, const carso_model *model, input *in)
@@ -234,8 +244,9 @@ static void read_images(const settings *with, const carso_model *model, input *i
     in->clean = require(malloc(count * sizeof *in->clean));
     in->label = require(malloc((size_t)in->count * sizeof *in->label));
     in->index = require(malloc((size_t)in->count * sizeof *in->index));
-    for (int i = 0; i < in->count; i++)
+    for (int i = 0; i < in->count; i++) {
         in->index[i] = (uint64_t)i;
+    }
     succeed(context, carso_dataset_read(data, in->index, (size_t)in->count, &reading, bytes, in->label), with->data);
     const size_t plane = in->pixels / channels;
     for (size_t i = 0; i < count; i++) {
@@ -254,8 +265,9 @@ static bool open_way(way *by, const char *path)
     options.backend = by->backend;
     options.convolution = by->convolution;
     const carso_status status = carso_context_create(&options, &by->context);
-    if (status == CARSO_ERROR_NOT_FOUND || status == CARSO_ERROR_UNSUPPORTED)
+    if (status == CARSO_ERROR_NOT_FOUND || status == CARSO_ERROR_UNSUPPORTED) {
         return false;
+    }
     succeed(NULL, status, by->backend);
     succeed(by->context, carso_model_load(by->context, path, &by->model), path);
     return true;
@@ -287,8 +299,9 @@ static void walk(const settings *with, way *ways, const bool *there, input *in, 
     }
     fprintf(stderr, "\n");
     for (int i = 0; i < WAYS; i++) {
-        if (i > 0 && there[i])
+        if (i > 0 && there[i]) {
             print(defence ? "defence" : "classifier", ways[i].name, &found[i]);
+        }
         free(ways[i].logits);
         free(ways[i].gradient);
     }
@@ -323,8 +336,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "images, steps and draws must be 1 or more\n");
         return 2;
     }
-    for (int i = 0; i < WAYS; i++)
+    for (int i = 0; i < WAYS; i++) {
         there[i] = open_way(&ways[i], with.model);
+    }
     read_images(&with, ways[0].model, &in);
     carso_model_info info = {.struct_size = sizeof info};
     carso_model_get_info(ways[0].model, &info);
@@ -332,8 +346,9 @@ int main(int argc, char **argv)
            with.draws);
     puts("| objective | way | logits: median, 99th percentile, largest error | gradient's elements | whole gradients | "
          "signs that agree: of all, of the worst image; largest flipped |\n| --- | --- | --- | --- | --- | --- |");
-    for (int objective = 0; objective < (info.has_purifier ? OBJECTIVES : 1); objective++)
+    for (int objective = 0; objective < (info.has_purifier ? OBJECTIVES : 1); objective++) {
         walk(&with, ways, there, &in, objective == 1);
+    }
     for (int i = 0; i < WAYS; i++) {
         if (there[i]) {
             carso_model_destroy(ways[i].model);

@@ -32,10 +32,12 @@ static carso_status make_model(carso_context *context, const char *path)
     purifier.latent_size = 8;
     purifier.seed_channels = 16;
     carso_status status = carso_model_create(context, &options, &classifier);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = carso_model_add_purifier(classifier, &purifier, &model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = carso_model_save(model, path);
+    }
     carso_model_destroy(model);
     carso_model_destroy(classifier);
     return status;
@@ -45,8 +47,9 @@ static carso_status make_image(carso_context *context, const char *path)
 {
     uint8_t pixels[SIDE * SIDE];
     carso_images images;
-    for (int i = 0; i < SIDE * SIDE; i++)
+    for (int i = 0; i < SIDE * SIDE; i++) {
         pixels[i] = (uint8_t)(i * 7);
+    }
     carso_images_init(&images, sizeof images);
     images.data = pixels;
     images.width = images.height = SIDE;
@@ -61,16 +64,18 @@ int main(int argc, char **argv)
     carso_context_options options;
     carso_context_options_init(&options, sizeof options);
     options.log = print_log;
-    if (argc != 2 || strlen(argv[1]) > sizeof path - 32 || carso_context_create(&options, &context) != CARSO_OK)
+    if (argc != 2 || strlen(argv[1]) > sizeof path - 32 || carso_context_create(&options, &context) != CARSO_OK) {
         return 1;
+    }
     snprintf(path, sizeof path, "%s/model.safetensors", argv[1]);
     carso_status status = make_model(context, path);
     if (status == CARSO_OK) {
         snprintf(path, sizeof path, "%s/image.png", argv[1]);
         status = make_image(context, path);
         /* A build without image files is still one with models. */
-        if (status == CARSO_ERROR_UNSUPPORTED)
+        if (status == CARSO_ERROR_UNSUPPORTED) {
             status = CARSO_OK;
+        }
     }
     carso_context_destroy(context);
     return status == CARSO_OK ? 0 : 1;

@@ -10,8 +10,9 @@
 void golden_require(const carso_context *context, carso_status status, const char *what)
 {
     char message[1024] = "";
-    if (status != CARSO_OK && context != NULL)
+    if (status != CARSO_OK && context != NULL) {
         carso_context_message(context, message, sizeof message);
+    }
     ck_assert_msg(status == CARSO_OK, "%s: %s: %s", what, carso_status_str(status), message);
 }
 
@@ -55,8 +56,9 @@ const cso_tensor *golden_tensor(const golden_file *file, const char *name)
 static double element(const cso_tensor *tensor, size_t index)
 {
     double value;
-    if (tensor->type == CSO_TENSOR_F32)
+    if (tensor->type == CSO_TENSOR_F32) {
         return (double)((const float *)tensor->data)[index];
+    }
     ck_assert_int_eq(tensor->type, CSO_TENSOR_F64);
     memcpy(&value, (const char *)tensor->data + index * sizeof value, sizeof value);
     return value;
@@ -69,8 +71,9 @@ double *golden_doubles(const golden_file *file, const char *name, size_t count)
     ck_assert_ptr_nonnull(values);
     ck_assert_int_eq(tensor->type, CSO_TENSOR_F32);
     ck_assert_uint_eq(tensor->count, count);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         values[i] = element(tensor, i);
+    }
     return values;
 }
 
@@ -100,13 +103,15 @@ void golden_compare(const golden_file *file, const char *name, const double *act
         largest = fmax(largest, fabs(expected));
         squares += expected * expected;
         error_squares += difference * difference;
-        if (!(difference <= error)) /* NaN included */
+        if (!(difference <= error)) /* NaN included */ {
             error = difference;
+        }
     }
     const double mean = sqrt(error_squares / squares);
-    if (getenv("CARSO_TEST_VERBOSE") != NULL)
+    if (getenv("CARSO_TEST_VERBOSE") != NULL) {
         printf("%s %s: %.2e of %.1e, root mean square %.2e of %.1e\n", backend, name, error / largest, within, mean,
                mean_within);
+    }
     ck_assert_msg(largest > 0.0, "%s, %s is all zero", file->path, name);
     ck_assert_msg(error <= within * largest, "%s, %s: %s: error %g of %g", backend, file->path, name, error / largest,
                   within);

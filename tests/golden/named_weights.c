@@ -9,8 +9,9 @@
 static uint64_t name_hash(const char *name)
 {
     uint64_t hash = UINT64_C(14695981039346656037);
-    for (const unsigned char *byte = (const unsigned char *)name; *byte != 0; byte++)
+    for (const unsigned char *byte = (const unsigned char *)name; *byte != 0; byte++) {
         hash = (hash ^ *byte) * UINT64_C(1099511628211);
+    }
     return hash;
 }
 
@@ -36,10 +37,11 @@ static uint64_t fill(const char *name, int rank, int64_t first_dimension, size_t
     const uint64_t stream = name_hash(name);
     double centre = 0.0, spread = 0.25;
     uint64_t checksum = 0;
-    if (rank > 1)
+    if (rank > 1) {
         spread = sqrt(3.0 / (double)(count / (size_t)first_dimension));
-    else if (ends(name, ".running_var") || ends(name, ".weight"))
+    } else if (ends(name, ".running_var") || ends(name, ".weight")) {
         centre = 1.0, spread = 0.5;
+    }
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         values[i] = (float)(centre + spread * noise(stream, i));
@@ -52,12 +54,14 @@ static uint64_t fill(const char *name, int rank, int64_t first_dimension, size_t
 /* Room for another pointer. */
 static bool grow(named_weights *weights)
 {
-    if (weights->count < weights->capacity)
+    if (weights->count < weights->capacity) {
         return true;
+    }
     const int capacity = weights->capacity == 0 ? 64 : 2 * weights->capacity;
     float **memory = realloc(weights->memory, (size_t)capacity * sizeof *memory);
-    if (memory == NULL)
+    if (memory == NULL) {
         return false;
+    }
     weights->memory = memory;
     weights->capacity = capacity;
     return true;
@@ -68,11 +72,13 @@ static carso_status look_up(void *user, const char *name, int rank, const int64_
 {
     named_weights *weights = user;
     size_t count = 1;
-    for (int i = 0; i < rank; i++)
+    for (int i = 0; i < rank; i++) {
         count *= (size_t)dimension[i];
+    }
     float *values = grow(weights) ? malloc(count * sizeof *values) : NULL;
-    if (values == NULL)
+    if (values == NULL) {
         return cso_fail_memory(weights->context, name);
+    }
     weights->memory[weights->count++] = values;
     weights->checksum += fill(name, rank, dimension[0], count, values);
     return cso_parameter_create_mapped(weights->context, rank, dimension, values, NULL, out);
@@ -93,14 +99,18 @@ carso_status named_weights_model(named_weights *weights, const carso_model_optio
     cso_graph *graph = NULL;
     cso_purifier *purifier = NULL;
     carso_status status = carso_model_create(context, options, &random);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = cso_graph_copy_constant(random->classifier, choose, weights, &graph);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_model_derive(random, graph, NULL, NULL, &classifier);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_purifier_build(context, classifier, purifier_options, look_up, weights, true, &purifier);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_model_derive(classifier, NULL, purifier, NULL, out);
+    }
     cso_purifier_destroy(context, purifier);
     carso_model_destroy(classifier);
     cso_graph_destroy(graph);
@@ -110,8 +120,9 @@ carso_status named_weights_model(named_weights *weights, const carso_model_optio
 
 void named_weights_free(named_weights *weights)
 {
-    for (int i = 0; i < weights->count; i++)
+    for (int i = 0; i < weights->count; i++) {
         free(weights->memory[i]);
+    }
     free(weights->memory);
     weights->memory = NULL;
     weights->count = weights->capacity = 0;

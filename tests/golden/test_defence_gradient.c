@@ -32,8 +32,9 @@ typedef struct defence_case {
 static void require(const carso_context *context, carso_status status, const char *what)
 {
     char message[1024] = "";
-    if (status != CARSO_OK && context != NULL)
+    if (status != CARSO_OK && context != NULL) {
         carso_context_message(context, message, sizeof message);
+    }
     ck_assert_msg(status == CARSO_OK, "%s: %s: %s", what, carso_status_str(status), message);
 }
 
@@ -52,8 +53,9 @@ static cso_graph *disturbed(const cso_graph *graph, uint64_t seed)
         float *shift = calloc(parameter->count, sizeof *shift);
         ck_assert_ptr_nonnull(shift);
         cso_random_uniform(&stream, 0, parameter->count, shift);
-        for (size_t j = 0; j < parameter->count; j++)
+        for (size_t j = 0; j < parameter->count; j++) {
             host[j] = parameter->rank == 1 ? host[j] + 0.4f * shift[j] : WEIGHT_SCALE * host[j];
+        }
         free(shift);
         require(graph->context, cso_parameter_upload(parameter), "cso_parameter_upload");
     }
@@ -107,8 +109,9 @@ static void set_up(defence_case *defence)
     defence->model = build(defence->context);
     defence->label = 2;
     cso_random_uniform(&stream, 0, PIXELS, image);
-    for (int i = 0; i < PIXELS; i++)
+    for (int i = 0; i < PIXELS; i++) {
         defence->image[i] = 0.1 + 0.8 * (double)image[i];
+    }
 }
 
 static void tear_down(defence_case *defence)
@@ -163,16 +166,18 @@ START_TEST(test_defence)
     cso_random_permutation(&stream, PIXELS, order);
     const double loss = evaluate(&defence, losses[_i], gradient);
     ck_assert_msg(isfinite(loss), "the loss is %g", loss);
-    for (int i = 0; i < PIXELS; i++)
+    for (int i = 0; i < PIXELS; i++) {
         largest = fmax(largest, fabs(gradient[i]));
+    }
     ck_assert_msg(largest > 0.0, "the gradient is all zero");
     for (int i = 0; i < PROBES; i++) {
         const int pixel = (int)order[i];
         const double wide = difference_quotient(&defence, losses[_i], pixel, STEP);
         const double narrow = difference_quotient(&defence, losses[_i], pixel, STEP / 2.0);
         const double quotient = (4.0 * narrow - wide) / 3.0; /* Richardson's: error of the fourth order */
-        if (fabs(wide - narrow) > 1e-4 * largest)
+        if (fabs(wide - narrow) > 1e-4 * largest) {
             continue;
+        }
         smooth++;
         ck_assert_msg(fabs(quotient - gradient[pixel]) <= TOLERANCE * largest,
                       "pixel %d: gradient %.12g, difference quotient %.12g, largest %g", pixel, gradient[pixel],

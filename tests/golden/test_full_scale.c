@@ -84,13 +84,15 @@ typedef struct tally {
 static void count_deviation(const carso_deviation *deviation, void *user)
 {
     tally *counts = user;
-    if (strncmp(deviation->name, "tap.", 4) == 0)
+    if (strncmp(deviation->name, "tap.", 4) == 0) {
         counts->taps++;
-    else
+    } else {
         counts->others++;
-    if (verbose)
+    }
+    if (verbose) {
         printf("%s: %.2e of %.1e\n", deviation->name, deviation->largest_difference / deviation->scale,
                allowed.forward);
+    }
     ck_assert_double_gt(deviation->scale, 0.0);
     ck_assert_msg(deviation->departs == 0, "%s: element %llu is %g, computed %g", deviation->name,
                   (unsigned long long)deviation->position, deviation->stored, deviation->computed);
@@ -121,8 +123,9 @@ static void compare_aggregation(carso_aggregation how, const char *name, const d
     const int classes = model->classes;
     double probability[MOST_CLASSES], scratch[CSO_AGGREGATE_SCRATCH(MOST_CLASSES)];
     cso_aggregate(how, logits, DRAWS, classes, classes, probability, NULL, scratch);
-    for (int i = 0; i < classes; i++)
+    for (int i = 0; i < classes; i++) {
         probability[i] = exp(probability[i]);
+    }
     compare(name, probability, (size_t)classes, allowed.forward);
 }
 

@@ -83,8 +83,9 @@ static bool set_up(golden_case *fixture, int number)
     memset(fixture, 0, sizeof *fixture);
     fixture->image_size = 3 * (size_t)size * (size_t)size;
     const carso_status status = carso_context_create(&options, &fixture->context);
-    if (status == CARSO_ERROR_UNSUPPORTED)
+    if (status == CARSO_ERROR_UNSUPPORTED) {
         return false;
+    }
     golden_require(NULL, status, options.backend);
     fixture->allowed = strcmp(options.backend, "reference-double") == 0 ? of_double : of_float;
     snprintf(path, sizeof path, "%s/wrn_10_1_%d.safetensors", folder, size);
@@ -132,9 +133,10 @@ static void check_parameters(const cso_graph *graph, const json_t *shapes)
         const json_t *shape = json_object_get(shapes, named->name);
         ck_assert_msg(shape != NULL, "the state dictionary has no %s", named->name);
         ck_assert_int_eq((int)json_array_size(shape), named->parameter->rank);
-        for (int j = 0; j < named->parameter->rank; j++)
+        for (int j = 0; j < named->parameter->rank; j++) {
             ck_assert_msg(json_integer_value(json_array_get(shape, (size_t)j)) == named->parameter->dimension[j],
                           "%s differs in shape", named->name);
+        }
     }
 }
 
@@ -142,8 +144,9 @@ static void check_parameters(const cso_graph *graph, const json_t *shapes)
 START_TEST(test_weights)
 {
     golden_case fixture;
-    if (!set_up(&fixture, _i))
+    if (!set_up(&fixture, _i)) {
         return;
+    }
     const cso_graph *classifier = fixture.model->classifier;
     const cso_purifier *purifier = fixture.model->purifier;
     json_t *shapes = golden_json(&fixture.golden, "classifier");
@@ -213,8 +216,9 @@ static void compare_aggregation(const golden_case *fixture, const double *logits
     for (int i = 0; i < BATCH; i++) {
         double *const row = &probability[i * CLASSES];
         cso_aggregate(how, &logits[i * CLASSES], DRAWS, BATCH * CLASSES, CLASSES, row, NULL, scratch);
-        for (int j = 0; j < CLASSES; j++)
+        for (int j = 0; j < CLASSES; j++) {
             row[j] = exp(row[j]);
+        }
     }
     compare(fixture, name, probability, BATCH * CLASSES, fixture->allowed.forward);
 }
@@ -222,8 +226,9 @@ static void compare_aggregation(const golden_case *fixture, const double *logits
 START_TEST(test_forward)
 {
     golden_case fixture;
-    if (!set_up(&fixture, _i))
+    if (!set_up(&fixture, _i)) {
         return;
+    }
     static const uint64_t image_index[BATCH] = {0, 1, 2};
     double logits[DRAWS * BATCH * CLASSES];
     const size_t pixels = DRAWS * BATCH * fixture.image_size;
@@ -262,8 +267,9 @@ END_TEST
 START_TEST(test_input_gradients)
 {
     golden_case fixture;
-    if (!set_up(&fixture, _i))
+    if (!set_up(&fixture, _i)) {
         return;
+    }
     static const uint64_t image_index[BATCH] = {0, 1, 2};
     double *latents = latents_of(&fixture);
     double *images = images_of(&fixture);
@@ -301,8 +307,9 @@ static int compare_parameter_gradients(const golden_case *fixture, const cso_gra
         const cso_named_parameter *named = &graph->parameter[i];
         char name[160];
         snprintf(name, sizeof name, "grad.%s", named->name);
-        if (strstr(name, ".running_") != NULL)
+        if (strstr(name, ".running_") != NULL) {
             continue;
+        }
         double *gradient = numbers(named->parameter->count);
         require(fixture, cso_parameter_read_gradient_double(named->parameter, gradient), name);
         compare(fixture, name, gradient, named->parameter->count, fixture->allowed.training);
@@ -315,16 +322,18 @@ static int compare_parameter_gradients(const golden_case *fixture, const cso_gra
 static int golden_gradients(const golden_case *fixture)
 {
     int count = 0;
-    for (size_t i = 0; i < cso_safetensors_count(fixture->golden.tensors); i++)
+    for (size_t i = 0; i < cso_safetensors_count(fixture->golden.tensors); i++) {
         count += strncmp(cso_safetensors_at(fixture->golden.tensors, i)->name, "grad.", 5) == 0;
+    }
     return count;
 }
 
 START_TEST(test_training_step)
 {
     golden_case fixture;
-    if (!set_up(&fixture, _i))
+    if (!set_up(&fixture, _i)) {
         return;
+    }
     const size_t pixels = BATCH * fixture.image_size;
     const float *images = golden_tensor(&fixture.golden, "input")->data;
     double *noise = golden_doubles(&fixture.golden, "train_epsilon", BATCH * LATENT);
@@ -339,8 +348,9 @@ START_TEST(test_training_step)
 
     compare(&fixture, "train_mean", mean, BATCH * LATENT, fixture.allowed.training);
     compare(&fixture, "train_logvar", log_variance, BATCH * LATENT, fixture.allowed.training);
-    for (size_t i = 0; i < pixels; i++)
+    for (size_t i = 0; i < pixels; i++) {
         reconstruction[i] = 1.0 / (1.0 + exp(-reconstruction[i]));
+    }
     compare(&fixture, "train_reconstruction", reconstruction, pixels, fixture.allowed.training);
     const double all[3] = {losses.total, losses.reconstruction, losses.divergence};
     compare(&fixture, "train_loss", all, 3, fixture.allowed.training);

@@ -73,8 +73,9 @@ static inline carso_evaluation *toy_evaluation(const carso_model *model)
 static inline void toy_run(carso_evaluation *evaluation)
 {
     int32_t finished = 0;
-    while (!finished)
+    while (!finished) {
         ck_assert_int_eq(carso_evaluation_step(evaluation, NULL, NULL, &finished), CARSO_OK);
+    }
 }
 
 static inline json_t *toy_result(carso_evaluation *evaluation)

@@ -45,8 +45,9 @@ static inline double height_at(const landscape *self, const float *image, float 
                              : self->shape == QUADRATIC ? -2 * away
                                                         : 0;
         value += self->shape == LINEAR ? slope * (double)image[j] : self->shape == QUADRATIC ? -away * away : 0;
-        if (gradient)
+        if (gradient) {
             gradient[j] = (float)slope;
+        }
     }
     return value;
 }
@@ -54,25 +55,30 @@ static inline double height_at(const landscape *self, const float *image, float 
 static inline carso_status landscape_query(void *self, const cso_query *query)
 {
     landscape *const own = self;
-    if (own->calls == own->fail_call)
+    if (own->calls == own->fail_call) {
         return CARSO_ERROR_OUT_OF_MEMORY;
+    }
     for (int64_t i = 0; i < query->count; i++) {
         float *const gradient = query->gradient ? query->gradient + i * SIZE : NULL;
         double loss = height_at(own, query->images + i * SIZE, gradient);
         if (query->targets && query->targets[i] == 1 && own->target_flips) {
             loss = -loss;
-            for (int j = 0; gradient && j < SIZE; j++)
+            for (int j = 0; gradient && j < SIZE; j++) {
                 gradient[j] = -gradient[j];
+            }
         }
         loss += query->first_draw % 2 ? -own->noise : own->noise;
         if (own->bad_call >= 0 && own->calls >= own->bad_call &&
-            query->image_index[i] == image_index[own->bad_image])
+            query->image_index[i] == image_index[own->bad_image]) {
             loss = NAN;
+        }
         query->losses[i] = loss;
-        if (query->exponent)
+        if (query->exponent) {
             query->exponent[i] = 0;
-        if (query->wrong)
+        }
+        if (query->wrong) {
             query->wrong[i] = loss > own->threshold;
+        }
     }
     own->draws_used[own->calls % 64] = query->first_draw;
     own->calls++;
@@ -84,15 +90,17 @@ static inline void set_up_landscape(void)
 {
     set_up();
     random_state = 1;
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         original[k] = 0.3f + 0.4f * uniform();
+    }
     land = (landscape){.bad_image = 0, .bad_call = -1, .fail_call = -1, .threshold = INFINITY};
     for (int j = 0; j < SIZE; j++) {
         land.weight[j] = uniform() - 0.5f;
         land.centre[j] = 0.2f + 0.6f * uniform();
     }
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         epsilon[i] = 0.1;
+    }
     objective = (cso_objective){.self = &land, .query = landscape_query, .image_size = SIZE, .context = context};
     search = (cso_search){.iterations = 100,
                           .channels = 1,

@@ -111,8 +111,9 @@ static inline carso_status reload(model_parts *parts, carso_model **out)
 static inline void set(model_parts *parts, const char *key, const char *value)
 {
     for (size_t i = 0; i < parts->setting_count; i++) {
-        if (strcmp(parts->key[i], key) != 0)
+        if (strcmp(parts->key[i], key) != 0) {
             continue;
+        }
         parts->value[i] = value;
         if (value == NULL) {
             parts->setting_count--;
@@ -127,8 +128,9 @@ static inline void set(model_parts *parts, const char *key, const char *value)
 static inline void drop_prefix(model_parts *parts, const char *prefix)
 {
     for (size_t i = parts->tensor_count; i-- > 0;) {
-        if (strncmp(parts->tensor[i].name, prefix, strlen(prefix)) == 0)
+        if (strncmp(parts->tensor[i].name, prefix, strlen(prefix)) == 0) {
             parts->tensor[i] = parts->tensor[--parts->tensor_count];
+        }
     }
 }
 

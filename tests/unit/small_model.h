@@ -49,8 +49,9 @@ static inline void scale_parameter(cso_graph *graph, int index, float factor)
     cso_parameter *scaled = NULL;
     float *const values = malloc(old->count * sizeof *values);
     ck_assert_ptr_nonnull(values);
-    for (size_t k = 0; k < old->count; k++)
+    for (size_t k = 0; k < old->count; k++) {
         values[k] = factor * old->host[k];
+    }
     ck_assert_int_eq(cso_parameter_create(graph->context, old->rank, old->dimension, values, &scaled), CARSO_OK);
     free(values);
     cso_parameter_release(old);
@@ -60,9 +61,11 @@ static inline void scale_parameter(cso_graph *graph, int index, float factor)
 /* Larger weights: with those of a new model the prediction hardly depends on the image. */
 static inline void amplify(cso_graph *graph, float factor)
 {
-    for (int i = 0; i < graph->parameter_count; i++)
-        if (graph->parameter[i].parameter->rank > 1)
+    for (int i = 0; i < graph->parameter_count; i++) {
+        if (graph->parameter[i].parameter->rank > 1) {
             scale_parameter(graph, i, factor);
+        }
+    }
 }
 
 static inline carso_model *small_model(carso_context *context)

@@ -366,9 +366,10 @@ static const pin structs[] = {
 
 static void compare(const pin *pins, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         ck_assert_msg(pins[i].actual == pins[i].pinned, "%s is %lld; the interface says %lld", pins[i].name,
                       pins[i].actual, pins[i].pinned);
+    }
 }
 
 START_TEST(enumerations_keep_their_values)
@@ -379,8 +380,9 @@ END_TEST
 
 START_TEST(structs_keep_their_layout)
 {
-    if (sizeof(size_t) == 8 && sizeof(void *) == 8)
+    if (sizeof(size_t) == 8 && sizeof(void *) == 8) {
         compare(structs, sizeof structs / sizeof *structs);
+    }
 }
 END_TEST
 

@@ -26,12 +26,16 @@ static double uniform(uint64_t *state)
 static long double log_sum_exp(const long double *x, int count, int without)
 {
     long double largest = -HUGE_VALL, sum = 0;
-    for (int i = 0; i < count; i++)
-        if (i != without && x[i] > largest)
+    for (int i = 0; i < count; i++) {
+        if (i != without && x[i] > largest) {
             largest = x[i];
-    for (int i = 0; i < count; i++)
-        if (i != without)
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        if (i != without) {
             sum += expl(x[i] - largest);
+        }
+    }
     return largest + logl(sum);
 }
 
@@ -43,8 +47,9 @@ static void reference(carso_aggregation how, const double *logits, int draws, in
     if (how == CARSO_AGGREGATE_PROBABILITY) {
         for (int i = 0; i < classes; i++) {
             for (int d = 0; d < draws; d++) {
-                for (int j = 0; j < classes; j++)
+                for (int j = 0; j < classes; j++) {
                     draw[j] = logits[d * classes + j];
+                }
                 const long double total = log_sum_exp(draw, classes, -1);
                 inside[d] = draw[i] - total;
                 outside[d] = log_sum_exp(draw, classes, i) - total;
@@ -55,11 +60,13 @@ static void reference(carso_aggregation how, const double *logits, int draws, in
         return;
     }
     for (int i = 0; i < classes; i++) {
-        for (int d = 0; d < draws; d++)
+        for (int d = 0; d < draws; d++) {
             score[i] +=
                 how == CARSO_AGGREGATE_CARSO ? expl(logits[d * classes + i]) : (long double)logits[d * classes + i];
-        if (how == CARSO_AGGREGATE_LOGIT)
+        }
+        if (how == CARSO_AGGREGATE_LOGIT) {
             score[i] /= draws;
+        }
     }
     for (int i = 0; i < classes; i++) {
         log_probability[i] = score[i] - log_sum_exp(score, classes, -1);
@@ -86,13 +93,14 @@ START_TEST(agrees_with_long_double)
     double logits[MOST_DRAWS * MOST_CLASSES], log_probability[MOST_CLASSES], log_odds[MOST_CLASSES],
         scratch[CSO_AGGREGATE_SCRATCH(MOST_CLASSES)];
     long double expected_probability[MOST_CLASSES], expected_odds[MOST_CLASSES];
-    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++)
-        for (size_t n = 0; n < 4; n++)
-            for (size_t c = 0; c < 4; c++)
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        for (size_t n = 0; n < 4; n++) {
+            for (size_t c = 0; c < 4; c++) {
                 for (int repeat = 0; repeat < (draw_counts[n] * class_counts[c] > 200 ? 1 : 10); repeat++) {
                     const int draws = draw_counts[n], classes = class_counts[c];
-                    for (int k = 0; k < draws * classes; k++)
+                    for (int k = 0; k < draws * classes; k++) {
                         logits[k] = scales[s] * (2 * uniform(&state) - 1);
+                    }
                     cso_aggregate(how, logits, draws, classes, classes, log_probability, log_odds, scratch);
                     reference(how, logits, draws, classes, expected_probability, expected_odds);
                     double total = 0;
@@ -103,6 +111,9 @@ START_TEST(agrees_with_long_double)
                     }
                     ck_assert_double_eq_tol(total, 1.0, 1e-13);
                 }
+            }
+        }
+    }
 }
 END_TEST
 
@@ -111,7 +122,7 @@ START_TEST(near_ties_keep_their_difference)
 {
     double log_odds[2], scratch[CSO_AGGREGATE_SCRATCH(2)];
     const double offsets[] = {0, 10, 30, 100, 690};
-    for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++)
+    for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
         for (double gap = 1; gap > 1e-9; gap /= 10) {
             const double logits[] = {offsets[k], offsets[k] + gap};
             cso_aggregate(CARSO_AGGREGATE_CARSO, logits, 1, 2, 2, NULL, log_odds, scratch);
@@ -120,6 +131,7 @@ START_TEST(near_ties_keep_their_difference)
                           offsets[k], gap, log_odds[1], expected);
             ck_assert_double_eq(log_odds[0], -log_odds[1]);
         }
+    }
 }
 END_TEST
 
@@ -139,18 +151,21 @@ START_TEST(sums_beyond_double_saturate)
     ck_assert_double_eq(log_odds[2], -DBL_MAX);
     ck_assert_double_eq(log_probability[0], 0);
     ck_assert_double_eq(log_probability[1], -DBL_MAX);
-    for (int d = 0; d < DRAWS; d++)
+    for (int d = 0; d < DRAWS; d++) {
         logits[3 * d + 2] = 700;
+    }
     cso_aggregate(CARSO_AGGREGATE_CARSO, logits, DRAWS, 3, 3, log_probability, log_odds, scratch);
     ck_assert_double_eq(log_odds[0], 0);
     ck_assert_double_eq(log_odds[2], 0);
     ck_assert_double_eq_tol(exp(log_probability[0]), 0.5, 1e-15);
     for (int how = 0; how < 3; how++) {
-        for (int k = 0; k < 3 * DRAWS; k++)
+        for (int k = 0; k < 3 * DRAWS; k++) {
             logits[k] = k % 3 == 0 ? 1e5 : -1e300 * (k % 3);
+        }
         cso_aggregate((carso_aggregation)how, logits, 2, 3, 3, log_probability, log_odds, scratch);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 3; i++) {
             ck_assert(isfinite(log_odds[i]) && isfinite(log_probability[i]));
+        }
         ck_assert_int_eq(cso_arg_max(log_odds, 3), 0);
     }
     free(logits);
@@ -190,8 +205,9 @@ START_TEST(log_odds_gradient_is_the_derivative)
     uint64_t state = 3;
     double logits[DRAWS * CLASSES], gradient[DRAWS * CLASSES], scratch[CSO_AGGREGATE_SCRATCH(CLASSES)], above[CLASSES],
         below[CLASSES];
-    for (int k = 0; k < DRAWS * CLASSES; k++)
+    for (int k = 0; k < DRAWS * CLASSES; k++) {
         logits[k] = 4 * uniform(&state) - 2;
+    }
     for (int label = 0; label < CLASSES; label++) {
         cso_aggregate_log_odds_gradient(logits, DRAWS, CLASSES, CLASSES, label, gradient, scratch);
         for (int k = 0; k < DRAWS * CLASSES; k++) {
@@ -215,8 +231,9 @@ START_TEST(log_odds_gradient_is_finite_up_to_700)
     const double logits[] = {700, 699.5, -700, 3, 700, -2};
     for (int label = 0; label < 3; label++) {
         cso_aggregate_log_odds_gradient(logits, 2, 3, 3, label, gradient, scratch);
-        for (int k = 0; k < 6; k++)
+        for (int k = 0; k < 6; k++) {
             ck_assert(isfinite(gradient[k]));
+        }
         ck_assert_double_eq(gradient[label], exp(logits[label]));
     }
 }

@@ -10,7 +10,7 @@
 
 START_TEST(raises_every_loss_of_both_objectives)
 {
-    for (int objective = 0; objective < 2; objective++)
+    for (int objective = 0; objective < 2; objective++) {
         for (int loss = 0; loss <= CARSO_LOSS_CARSO_MARGIN; loss++) {
             options.objective = objective;
             options.loss = loss;
@@ -27,6 +27,7 @@ START_TEST(raises_every_loss_of_both_objectives)
                           carso_attack_result_zero_gradient(result)[i] < 0.5);
             }
         }
+    }
 }
 END_TEST
 
@@ -47,8 +48,9 @@ START_TEST(fgsm_follows_the_gradient)
     ck_assert_mem_eq(losses, carso_attack_result_first_loss(result), sizeof losses);
     const carso_images attacked = describe_images(carso_attack_result_images(result), COUNT);
     ck_assert_int_eq(carso_gradient(model, &attacked, labels, NULL, gradient, losses, NULL), CARSO_OK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq_tol(losses[i], carso_attack_result_last_loss(result)[i], 1e-5);
+    }
 }
 END_TEST
 
@@ -74,9 +76,10 @@ START_TEST(eot_averages_over_fresh_draws)
                                     .purpose = CSO_PURPOSE_ATTACK_LATENT};
     const cso_objective objective = cso_model_objective_create(&settings);
     double losses[COUNT];
-    for (uint32_t e = 0; e < 2; e++)
+    for (uint32_t e = 0; e < 2; e++) {
         ck_assert_int_eq(objective.evaluate(&settings, pixels, COUNT, index, 2 * e, labels, losses, gradient[e]),
                          CARSO_OK);
+    }
     int differ = 0;
     for (int k = 0; k < ALL; k++) {
         const double mean = ((double)gradient[0][k] + (double)gradient[1][k]) / 2;
@@ -114,12 +117,14 @@ START_TEST(draws_can_be_held_still)
     memcpy(point, pixels, sizeof point);
     for (int step = 0; step < 2; step++) {
         ck_assert_int_eq(objective.evaluate(&settings, point, COUNT, index, 0, labels, losses, gradient), CARSO_OK);
-        for (int k = 0; k < ALL; k++)
+        for (int k = 0; k < ALL; k++) {
             point[k] = fminf(1, fmaxf(0, point[k] + (gradient[k] > 0 ? 0.03f : gradient[k] < 0 ? -0.03f : 0)));
+        }
     }
     int differ = 0; /* where the gradient is near 0, the last bits of a point turn a sign */
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         differ += fabsf(point[k] - carso_attack_result_images(result)[k]) > 1e-6f;
+    }
     ck_assert_int_le(differ, ALL / 100);
     options.fixed_draws = 0;
     memcpy(point, carso_attack_result_images(result), sizeof point);
@@ -198,8 +203,9 @@ START_TEST(independent_of_the_batch)
     carso_attack_result_destroy(result);
     ck_assert_int_eq(carso_attack(split, &images, labels, &options, &result), CARSO_OK);
     int differ = 0; /* where the sum over draws is near 0, its order may turn a sign */
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         differ += whole[k] != carso_attack_result_images(result)[k];
+    }
     ck_assert_int_le(differ, ALL / 50);
     carso_model_destroy(split);
     carso_context_destroy(narrow);
@@ -231,11 +237,13 @@ static bool within_l2(void)
         double sum = 0;
         for (int k = i * SMALL_IMAGE; k < (i + 1) * SMALL_IMAGE; k++) {
             sum += ((double)attacked[k] - (double)pixels[k]) * ((double)attacked[k] - (double)pixels[k]);
-            if (attacked[k] < 0 || attacked[k] > 1)
+            if (attacked[k] < 0 || attacked[k] > 1) {
                 return false;
+            }
         }
-        if (sqrt(sum) > options.epsilon)
+        if (sqrt(sum) > options.epsilon) {
             return false;
+        }
     }
     return true;
 }
@@ -245,8 +253,8 @@ START_TEST(every_method_in_every_norm)
     options.loss = CARSO_LOSS_DLR;
     options.queries = 30;
     options.steps = 5;
-    for (int objective = 0; objective < 2; objective++)
-        for (int method = CARSO_ATTACK_PGD; method <= CARSO_ATTACK_FAB_TARGETED; method++)
+    for (int objective = 0; objective < 2; objective++) {
+        for (int method = CARSO_ATTACK_PGD; method <= CARSO_ATTACK_FAB_TARGETED; method++) {
             for (int norm = 0; norm < 2; norm++) {
                 options.objective = objective;
                 options.method = method;
@@ -255,10 +263,11 @@ START_TEST(every_method_in_every_norm)
                 options.step_size = norm ? 0.3 : 0.03;
                 options.momentum = 0.5;
                 again(CARSO_OK);
-                if (norm)
+                if (norm) {
                     ck_assert(within_l2());
-                else
+                } else {
                     check_bounds();
+                }
                 for (int i = 0; i < COUNT; i++) {
                     const double first = carso_attack_result_first_loss(result)[i],
                                  last = carso_attack_result_last_loss(result)[i];
@@ -269,6 +278,8 @@ START_TEST(every_method_in_every_norm)
                     ck_assert_int_eq(carso_attack_result_non_finite(result)[i], 0);
                 }
             }
+        }
+    }
 }
 END_TEST
 
@@ -304,8 +315,9 @@ START_TEST(more_targets_are_no_weaker)
     memcpy(last, carso_attack_result_last_loss(result), sizeof last);
     options.target_classes = 9;
     again(CARSO_OK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_ge(carso_attack_result_last_loss(result)[i], last[i]);
+    }
 }
 END_TEST
 
@@ -314,8 +326,9 @@ START_TEST(early_stop_leaves_wrong_images_alone)
     carso_prediction *prediction = NULL;
     ck_assert_int_eq(carso_predict(model, &images, NULL, &prediction), CARSO_OK);
     int32_t wrong[COUNT];
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         wrong[i] = (carso_prediction_labels(prediction)[i] + 1) % 4;
+    }
     carso_prediction_destroy(prediction);
     options.early_stop = 1;
     options.queries = 20;

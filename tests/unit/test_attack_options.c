@@ -87,9 +87,10 @@ START_TEST(too_few_classes_for_dlr)
                 const bool enough = !dlr || classes >= (targeted ? 4 : 3);
                 ck_assert_int_eq(carso_attack(model, &images, low, &options, &out),
                                  enough ? CARSO_OK : CARSO_ERROR_UNSUPPORTED);
-                if (!enough)
+                if (!enough) {
                     check_message(targeted ? "the targeted DLR loss needs 4 classes" : "DLR loss needs 3 classes",
                                   classes == 2 ? "the model has 2" : "the model has 3");
+                }
                 carso_attack_result_destroy(out);
             }
             ck_assert_int_eq(carso_gradient(model, &images, low, &how, gradient, NULL, NULL),

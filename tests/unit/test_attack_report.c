@@ -25,27 +25,33 @@ static int own_loss(const carso_loss_batch *batch, void *user)
     ck_assert_int_eq(classes, 4);
     own->targeted += batch->targets != NULL;
     own->without_gradient += batch->logit_gradient == NULL;
-    if (++own->calls == own->fail_at)
+    if (++own->calls == own->fail_at) {
         return 7;
+    }
     for (int i = 0; i < (int)batch->count && !own->forgets; i++) {
         const int label = batch->labels[i];
         double mean[4] = {0};
         int other = batch->targets ? batch->targets[i] : label == 0;
         ck_assert_int_eq(label, labels[batch->image_index[i] - options.first_image]);
         for (int c = 0; c < classes; c++) {
-            for (int d = 0; d < batch->draws; d++)
+            for (int d = 0; d < batch->draws; d++) {
                 mean[c] += batch->logits[d * row + i * classes + c];
+            }
             mean[c] /= batch->draws;
         }
-        for (int c = 0; c < classes && !batch->targets; c++)
+        for (int c = 0; c < classes && !batch->targets; c++) {
             other = c != label && mean[c] > mean[other] ? c : other;
+        }
         batch->losses[i] = mean[other] - mean[label];
-        if (own->nan_at > 0 && own->calls >= own->nan_at && batch->image_index[i] == own->nan_image)
+        if (own->nan_at > 0 && own->calls >= own->nan_at && batch->image_index[i] == own->nan_image) {
             batch->losses[i] = NAN;
-        for (int d = 0; batch->logit_gradient && d < batch->draws; d++)
-            for (int c = 0; c < classes; c++)
+        }
+        for (int d = 0; batch->logit_gradient && d < batch->draws; d++) {
+            for (int c = 0; c < classes; c++) {
                 batch->logit_gradient[d * row + i * classes + c] =
                     ((c == other ? 1.0 : 0.0) - (c == label ? 1.0 : 0.0)) / batch->draws;
+            }
+        }
     }
     return 0;
 }
@@ -56,7 +62,7 @@ START_TEST(a_loss_of_the_caller_s_own)
     double first[COUNT], last[COUNT];
     own_margin own = {0};
     const carso_attack_options plain = options;
-    for (int objective = 0; objective < 2; objective++)
+    for (int objective = 0; objective < 2; objective++) {
         for (int method = 0; method <= CARSO_ATTACK_SQUARE; method++) {
             options = plain;
             options.objective = objective;
@@ -78,10 +84,12 @@ START_TEST(a_loss_of_the_caller_s_own)
             ck_assert_mem_eq(whole, carso_attack_result_images(result), sizeof whole);
             ck_assert_mem_eq(first, carso_attack_result_first_loss(result), sizeof first);
             ck_assert_mem_eq(last, carso_attack_result_last_loss(result), sizeof last);
-            if (!options.early_stop) /* else a run may end before it begins */
+            if (!options.early_stop) /* else a run may end before it begins */ {
                 ck_assert_int_eq(own.targeted > 0, method == CARSO_ATTACK_APGD_TARGETED);
+            }
             ck_assert_int_gt(own.without_gradient, 0);
         }
+    }
 }
 END_TEST
 
@@ -101,11 +109,12 @@ START_TEST(a_loss_that_fails_or_is_nan)
     again(CARSO_ERROR_CALLBACK);
     check_message("returned 7", "3 images, the first of them number 0");
     ck_assert_mem_eq(after_two, carso_attack_result_images(result), sizeof after_two);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_gt(carso_attack_result_last_loss(result)[i], carso_attack_result_first_loss(result)[i]);
+    }
 
     options.queries = 50;
-    for (int method = CARSO_ATTACK_APGD; method <= CARSO_ATTACK_SQUARE; method++)
+    for (int method = CARSO_ATTACK_APGD; method <= CARSO_ATTACK_SQUARE; method++) {
         for (int at = 1; at < 8; at += 3) {
             options.method = method;
             own = (own_margin){.fail_at = at};
@@ -117,6 +126,7 @@ START_TEST(a_loss_that_fails_or_is_nan)
                           carso_attack_result_last_loss(result)[i] >= carso_attack_result_first_loss(result)[i]);
             }
         }
+    }
 
     for (int method = CARSO_ATTACK_PGD; method <= CARSO_ATTACK_SQUARE; method++) {
         options.method = method;
@@ -151,7 +161,7 @@ START_TEST(fab_finds_the_boundary)
     static float before[ALL];
     predicted(pixels, COUNT, right);
     options.steps = 20;
-    for (int norm = 0; norm < 2; norm++)
+    for (int norm = 0; norm < 2; norm++) {
         for (int method = CARSO_ATTACK_FAB; method <= CARSO_ATTACK_FAB_TARGETED; method++) {
             options.norm = norm;
             options.method = method;
@@ -162,8 +172,9 @@ START_TEST(fab_finds_the_boundary)
             const float *const attacked = carso_attack_result_images(result);
             const double *const distance = carso_attack_result_distance(result);
             predicted(attacked, COUNT, after);
-            for (int k = 0; k < ALL; k++)
+            for (int k = 0; k < ALL; k++) {
                 before[k] = pixels[k] + 0.97f * (attacked[k] - pixels[k]);
+            }
             for (int i = 0; i < COUNT; i++) {
                 double largest = 0, squares = 0;
                 for (int k = i * SMALL_IMAGE; k < (i + 1) * SMALL_IMAGE; k++) {
@@ -186,6 +197,7 @@ START_TEST(fab_finds_the_boundary)
                              SMALL_IMAGE * sizeof *pixels);
             ck_assert_double_eq(carso_attack_result_distance(result)[1], found);
         }
+    }
     options.method = CARSO_ATTACK_PGD;
     again(CARSO_OK);
     ck_assert_ptr_null(carso_attack_result_distance(result));

@@ -30,8 +30,9 @@ static double difference(int j)
 static double distance(void)
 {
     double sum = 0;
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         sum += difference(j) * difference(j);
+    }
     return sqrt(sum);
 }
 
@@ -48,8 +49,8 @@ START_TEST(points_never_leave_the_ball)
 {
     static const double bounds[] = {8.0 / 255, 1.0 / 3, 0.1, 1e-3, 1e-6, 1e-8, 1e-30, 0, 0.5, 0.7, 1, 5, 1000};
     static const double reaches[] = {1e-9, 1e-3, 1, 1e6, 1e200};
-    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++)
-        for (size_t r = 0; r < sizeof reaches / sizeof *reaches; r++)
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
+        for (size_t r = 0; r < sizeof reaches / sizeof *reaches; r++) {
             for (int repeat = 0; repeat < 20; repeat++) {
                 fill(reaches[r]);
                 cso_ball_project((carso_norm)_i, wanted, original, bounds[b], SIZE, point);
@@ -59,6 +60,8 @@ START_TEST(points_never_leave_the_ball)
                 }
                 ck_assert(_i == CARSO_NORM_LINF || distance() <= bounds[b]);
             }
+        }
+    }
 }
 END_TEST
 
@@ -71,11 +74,13 @@ START_TEST(l2_projection_scales)
         wanted[j] = 0.5 + 3 * (uniform() - 0.5);
         sum += (wanted[j] - 0.5) * (wanted[j] - 0.5);
     }
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         expected[j] = 0.5 + 0.2 / sqrt(sum) * (wanted[j] - 0.5);
+    }
     cso_ball_project(CARSO_NORM_L2, wanted, original, 0.2, SIZE, point);
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         ck_assert_double_eq_tol((double)point[j], expected[j], 6e-8);
+    }
     ck_assert_double_gt(distance(), 0.2 - 1e-6);
 }
 END_TEST
@@ -83,8 +88,9 @@ END_TEST
 START_TEST(points_inside_stay)
 {
     fill(1e-3);
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         wanted[j] = (double)original[j];
+    }
     cso_ball_project((carso_norm)_i, wanted, original, 0.1, SIZE, point);
     ck_assert_mem_eq(point, original, sizeof point);
     for (int j = 0; j < SIZE; j++) {
@@ -92,8 +98,9 @@ START_TEST(points_inside_stay)
         wanted[j] = (double)(float)(0.5 + 0.01 * (uniform() - 0.5));
     }
     cso_ball_project((carso_norm)_i, wanted, original, 0.1, SIZE, point);
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         ck_assert(fabs(difference(j)) < 0.006 && fabs(difference(j)) > 0.0);
+    }
 }
 END_TEST
 
@@ -101,15 +108,17 @@ END_TEST
 START_TEST(random_points_fill_the_ball)
 {
     double least = 1, most = 0, mean = 0;
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         original[j] = 0.5f;
+    }
     for (uint64_t image = 0; image < 400; image++) {
         const cso_random stream = {3, CSO_PURPOSE_ATTACK_START, image, 0};
         cso_ball_random(CARSO_NORM_L2, &stream, original, 0.3, SIZE, point, wanted);
         least = fmin(least, distance());
         most = fmax(most, distance());
-        for (int j = 0; j < SIZE; j++)
+        for (int j = 0; j < SIZE; j++) {
             mean += difference(j) / 400 / SIZE;
+        }
     }
     ck_assert_double_le(most, 0.3);
     ck_assert_double_gt(most, 0.2995);

@@ -10,9 +10,11 @@
 static int64_t vanished_from(const char *steps)
 {
     cso_course course = {0};
-    for (int step = 0; steps[step]; step++)
-        if (steps[step] != '-')
+    for (int step = 0; steps[step]; step++) {
+        if (steps[step] != '-') {
             cso_course_add_gradient(&course, step, steps[step] == '0');
+        }
+    }
     return cso_course_vanished_from(&course);
 }
 
@@ -40,8 +42,9 @@ END_TEST
 static int64_t fell_from(const double *loss, int steps)
 {
     cso_course course = {0};
-    for (int step = 0; step < steps; step++)
+    for (int step = 0; step < steps; step++) {
         cso_course_add_loss(&course, step, steps, loss[step]);
+    }
     return cso_course_fell_from(&course);
 }
 

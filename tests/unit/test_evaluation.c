@@ -22,16 +22,18 @@ static void check_same(carso_evaluation *a, carso_evaluation *b)
 {
     char *const first = toy_timeless(a), *const second = toy_timeless(b);
     size_t same = 0;
-    while (first[same] && first[same] == second[same])
+    while (first[same] && first[same] == second[same]) {
         same++;
+    }
     ck_assert_msg(first[same] == second[same], "%.80s\n%.80s", first + (same < 40 ? 0 : same - 40), second + (same < 40 ? 0 : same - 40));
     free(first);
     free(second);
     ck_assert_uint_eq(a->columns.count, b->columns.count);
     ck_assert_int_eq(a->columns.rows, b->columns.rows);
-    for (size_t i = 0; i < a->columns.count; i++)
+    for (size_t i = 0; i < a->columns.count; i++) {
         ck_assert_msg(memcmp(a->columns.column[i].data, b->columns.column[i].data, a->columns.column[i].size * (size_t)a->columns.rows) == 0, "%s",
                       a->columns.column[i].name);
+    }
 }
 
 static double accuracy(const json_t *cell)
@@ -62,8 +64,9 @@ START_TEST(worst_point_of_each_image)
             for (int a = 0; a < planned->attack_count; a++) {
                 const int64_t entry = i * planned->attack_count + a;
                 ck_assert_int_eq(cell->state[entry], least == 0 || planned->epsilon <= 0 ? CSO_STATE_LEFT_OUT : CSO_STATE_ATTACKED);
-                if (cell->state[entry] == CSO_STATE_ATTACKED && cell->attack_selected[entry] < least)
+                if (cell->state[entry] == CSO_STATE_ATTACKED && cell->attack_selected[entry] < least) {
                     least = cell->attack_selected[entry];
+                }
             }
             ck_assert_int_eq(cell->selected[i], least);
         }
@@ -153,8 +156,9 @@ START_TEST(resumes_to_the_same_bits)
     for (size_t place = 0; place < sizeof stops / sizeof stops[0]; place++) {
         const int stop = stops[place];
         carso_evaluation *const first = toy_evaluation(toy_model), *const second = toy_evaluation(toy_model);
-        for (int i = 0; i < stop; i++)
+        for (int i = 0; i < stop; i++) {
             ck_assert_int_eq(carso_evaluation_step(first, NULL, NULL, &finished), CARSO_OK);
+        }
         ck_assert_int_eq(carso_evaluation_save(first, scratch_file("state")), CARSO_OK);
         carso_evaluation_destroy(first);
         ck_assert_int_eq(carso_evaluation_resume(second, scratch_file("state")), CARSO_OK);
@@ -519,8 +523,9 @@ START_TEST(built_in_protocols)
         ck_assert_int_gt(whole->protocol.cell_count, part->protocol.cell_count);
         ck_assert_uint_eq(json_array_size(whole->protocol.omitted), 0);
         ck_assert_uint_gt(json_array_size(part->protocol.omitted), 0);
-        for (int c = 0; c < part->protocol.cell_count; c++)
+        for (int c = 0; c < part->protocol.cell_count; c++) {
             ck_assert_int_eq(part->protocol.cell[c].objective, CARSO_OBJECTIVE_CLASSIFIER);
+        }
         carso_evaluation_destroy(whole);
         carso_evaluation_destroy(part);
     }

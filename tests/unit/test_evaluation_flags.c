@@ -32,8 +32,9 @@ static void check_flags(carso_evaluation *evaluation, const char *const *expecte
 {
     for (int i = 0; every_flag[i]; i++) {
         bool wanted = false;
-        for (int j = 0; expected[j]; j++)
+        for (int j = 0; expected[j]; j++) {
             wanted = wanted || strcmp(expected[j], every_flag[i]) == 0;
+        }
         ck_assert_msg(toy_has_flag(evaluation, every_flag[i]) == wanted, "%s is%s raised", every_flag[i], wanted ? " not" : "");
     }
 }
@@ -176,22 +177,25 @@ static int aggregate_in_float(const carso_loss_batch *batch, void *user)
     for (uint64_t i = 0; i < batch->count; i++) {
         float sum[SMALL_CLASSES] = {0}, total = 0, largest = 0;
         for (int k = 0; k < batch->classes; k++) {
-            for (int d = 0; d < batch->draws; d++)
+            for (int d = 0; d < batch->draws; d++) {
                 sum[k] += expf((float)batch->logits[d * stride + (int64_t)i * batch->classes + k]);
+            }
             largest = fmaxf(largest, sum[k]);
         }
-        for (int k = 0; k < batch->classes; k++)
+        for (int k = 0; k < batch->classes; k++) {
             total += expf(sum[k] - largest);
+        }
         const int label = batch->labels[i];
         const float p = expf(sum[label] - largest) / total, odds = logf(p / (1 - p));
         batch->losses[i] = isfinite(odds) || !how->nan_is_zero ? -(double)odds : 0;
-        for (int d = 0; d < batch->draws && batch->logit_gradient; d++)
+        for (int d = 0; d < batch->draws && batch->logit_gradient; d++) {
             for (int k = 0; k < batch->classes; k++) {
                 const int64_t place = d * stride + (int64_t)i * batch->classes + k;
                 const float share = expf(sum[k] - largest) / total;
                 const float of_sum = ((float)(k == label) - share) / (1 - p) * expf((float)batch->logits[place]);
                 batch->logit_gradient[place] = isfinite(of_sum) || !how->nan_is_zero ? -(double)of_sum : 0;
             }
+        }
     }
     return 0;
 }
@@ -259,16 +263,18 @@ static int astray(const carso_loss_batch *batch, void *user)
 {
     planted *const how = user;
     const int64_t stride = (int64_t)batch->count * batch->classes;
-    if (how->failing)
+    if (how->failing) {
         return 1;
+    }
     for (uint64_t i = 0; i < batch->count; i++) {
         const double *const logits = batch->logits + (int64_t)i * batch->classes;
         batch->losses[i] = logits[(batch->labels[i] + 1) % batch->classes] - logits[batch->labels[i]];
-        for (int d = 0; d < batch->draws && batch->logit_gradient; d++)
+        for (int d = 0; d < batch->draws && batch->logit_gradient; d++) {
             for (int k = 0; k < batch->classes; k++) {
                 how->state = how->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
                 batch->logit_gradient[d * stride + (int64_t)i * batch->classes + k] = how->random ? (double)(how->state >> 40) / (1 << 23) - 1 : 0;
             }
+        }
     }
     return 0;
 }
@@ -305,16 +311,19 @@ static int turn(const carso_loss_batch *batch, void *user)
         const double *const logits = batch->logits + (int64_t)i * batch->classes;
         const int label = batch->labels[i];
         int rival = label == 0 ? 1 : 0;
-        for (int k = 0; k < batch->classes; k++)
+        for (int k = 0; k < batch->classes; k++) {
             rival = k != label && logits[k] > logits[rival] ? k : rival;
+        }
         batch->losses[i] = logits[rival] - logits[label];
-        if (!batch->logit_gradient)
+        if (!batch->logit_gradient) {
             continue;
+        }
         const int step = how->steps[batch->image_index[i]]++;
         double slope = step >= how->until && step < how->back_at ? how->factor : 1;
         slope = how->saturates && batch->losses[i] > 0 ? 0 : slope;
-        for (int k = 0; k < batch->classes; k++)
+        for (int k = 0; k < batch->classes; k++) {
             batch->logit_gradient[(int64_t)i * batch->classes + k] = k == rival ? slope : k == label ? -slope : 0;
+        }
     }
     return 0;
 }
@@ -325,8 +334,9 @@ static json_t *find_flag(const carso_evaluation *evaluation, const char *name)
     json_t *const flags = cso_evaluation_flags(evaluation), *found = NULL, *flag;
     size_t i;
     json_array_foreach(flags, i, flag)
-        if (!found && strcmp(json_string_value(json_object_get(flag, "flag")), name) == 0)
+        if (!found && strcmp(json_string_value(json_object_get(flag, "flag")), name) == 0) {
             found = json_incref(flag);
+        }
     json_decref(flags);
     return found;
 }
@@ -398,9 +408,10 @@ START_TEST(losses_that_fall_on_the_way)
 {
     turning how = {.until = 8, .back_at = 15, .factor = -1};
     carso_evaluation *evaluation = run_turning(&how, NEAR);
-    for (int i = 0; i < TOY_COUNT; i++)
+    for (int i = 0; i < TOY_COUNT; i++) {
         ck_assert(evaluation->cell[0].state[i] == CSO_STATE_LEFT_OUT ||
                   evaluation->cell[0].last_loss[i] > evaluation->cell[0].first_loss[i]);
+    }
     check_flags(evaluation, (const char *const[]){"loss-does-not-rise", NULL});
     json_t *flag = find_flag(evaluation, "loss-does-not-rise");
     ck_assert_int_eq(json_integer_value(json_object_get(flag, "step")), 12);
@@ -432,8 +443,9 @@ START_TEST(callbacks_that_fail_or_are_not_there)
     toy_options.loss_function = astray;
     toy_options.loss_user = &how;
     evaluation = toy_evaluation(toy_model);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++) {
         ck_assert_int_eq(carso_evaluation_step(evaluation, NULL, NULL, &finished), CARSO_OK);
+    }
     how.failing = true;
     ck_assert_int_eq(carso_evaluation_step(evaluation, NULL, NULL, &finished), CARSO_ERROR_CALLBACK);
     /* What was known is kept, and it goes on once the callback does. */
@@ -464,12 +476,13 @@ START_TEST(attacks_that_beat_each_other)
         evaluation->units_done = cso_evaluation_units(evaluation);
         cso_cell_columns *const cell = &evaluation->cell[0];
         for (int better = 0; better <= TOY_COUNT; better++) {
-            for (int row = 0; row < TOY_COUNT; row++)
+            for (int row = 0; row < TOY_COUNT; row++) {
                 for (int a = 0; a < 2; a++) {
                     cell->state[2 * row + a] = CSO_STATE_ATTACKED;
                     cell->attack_selected[2 * row + a] = a == 1 && row < better ? 0 : 3;
                     cell->last_loss[2 * row + a] = 1;
                 }
+            }
             /* Four images could be chance. */
             ck_assert_int_eq(toy_has_flag(evaluation, cases[i].flag), better > 4);
         }
@@ -492,12 +505,14 @@ START_TEST(accuracy_that_rises)
         carso_evaluation *const evaluation = toy_evaluation(toy_model);
         evaluation->units_done = cso_evaluation_units(evaluation);
         ck_assert(!toy_has_flag(evaluation, names[i]));
-        for (int row = 0; row < 5; row++)
+        for (int row = 0; row < 5; row++) {
             evaluation->cell[0].score.correct[row] = 1;
+        }
         ck_assert(toy_has_flag(evaluation, names[i]));
         ck_assert(!toy_has_flag(evaluation, names[1 - i]));
-        for (int row = 0; row < 5; row++)
+        for (int row = 0; row < 5; row++) {
             evaluation->cell[1].score.correct[row] = 1;
+        }
         ck_assert(!toy_has_flag(evaluation, names[i]));
         carso_evaluation_destroy(evaluation);
     }

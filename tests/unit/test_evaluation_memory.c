@@ -14,8 +14,9 @@ static float pixels[SMALL_IMAGE];
 static carso_status take_steps(carso_evaluation *evaluation)
 {
     carso_status status = CARSO_OK;
-    for (int32_t finished = 0; status == CARSO_OK && !finished;)
+    for (int32_t finished = 0; status == CARSO_OK && !finished;) {
         status = carso_evaluation_step(evaluation, NULL, NULL, &finished);
+    }
     return status;
 }
 
@@ -31,16 +32,19 @@ static carso_status evaluate(carso_context *context, const carso_model *model)
                        " \"attacks\": [{\"method\": \"fgsm\"}]}]}";
     carso_status status = carso_evaluation_create(model, &images, &label, &options, &evaluation);
     ck_assert((status == CARSO_OK) == (evaluation != NULL));
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = take_steps(evaluation);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = carso_evaluation_save(evaluation, path);
+    }
     if (status == CARSO_OK) {
         status = carso_evaluation_merge(context, &path, 1, &merged);
         ck_assert((status == CARSO_OK) == (merged != NULL));
     }
-    if (status == CARSO_OK && !carso_evaluation_result(merged))
+    if (status == CARSO_OK && !carso_evaluation_result(merged)) {
         status = CARSO_ERROR_OUT_OF_MEMORY;
+    }
     carso_evaluation_destroy(merged);
     carso_evaluation_destroy(evaluation);
     return status;

@@ -29,46 +29,57 @@ static cso_search search;
 static double margin_at(const float *image, int label, int other)
 {
     double sum = work.bias[other] - work.bias[label];
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         sum += (work.weight[other][j] - work.weight[label][j]) * (double)image[j];
+    }
     return sum;
 }
 
 static double largest_margin(const float *image, int label)
 {
     double largest = -INFINITY;
-    for (int c = 0; c < CLASSES; c++)
-        if (c != label)
+    for (int c = 0; c < CLASSES; c++) {
+        if (c != label) {
             largest = fmax(largest, margin_at(image, label, c));
+        }
+    }
     return largest;
 }
 
 static carso_status query(void *self, const cso_query *asked)
 {
     linear *const own = self;
-    if (own->calls == own->fail_call)
+    if (own->calls == own->fail_call) {
         return CARSO_ERROR_CALLBACK;
+    }
     own->draws_used[own->calls % 64] = asked->first_draw;
     for (int64_t i = 0; i < asked->count; i++) {
         const float *const image = asked->images + i * SIZE;
         const int label = asked->labels[i];
         int other = label == 0;
-        for (int c = 0; c < CLASSES; c++)
-            if (c != label && margin_at(image, label, c) > margin_at(image, label, other))
+        for (int c = 0; c < CLASSES; c++) {
+            if (c != label && margin_at(image, label, c) > margin_at(image, label, other)) {
                 other = c;
-        if (asked->targets)
+            }
+        }
+        if (asked->targets) {
             other = asked->targets[i];
+        }
         asked->losses[i] = margin_at(image, label, other) + (asked->first_draw % 2 ? -own->noise : own->noise);
-        if (own->bad_call >= 0 && own->calls >= own->bad_call && asked->image_index[i] == image_index[own->bad_image])
+        if (own->bad_call >= 0 && own->calls >= own->bad_call && asked->image_index[i] == image_index[own->bad_image]) {
             asked->losses[i] = NAN;
-        if (asked->wrong)
+        }
+        if (asked->wrong) {
             asked->wrong[i] = asked->losses[i] > 0;
-        if (!asked->gradient)
+        }
+        if (!asked->gradient) {
             continue;
+        }
         asked->exponent[i] = own->exponent;
-        for (int j = 0; j < SIZE; j++)
+        for (int j = 0; j < SIZE; j++) {
             asked->gradient[i * SIZE + j] =
                 own->flat ? 0 : (float)ldexp(own->weight[other][j] - own->weight[label][j], -own->exponent);
+        }
     }
     own->calls++;
     own->gradient_calls += asked->gradient != NULL;
@@ -79,13 +90,16 @@ static carso_status query(void *self, const cso_query *asked)
 /* Each image labelled as it is classified. spread: how far from the middle of [0, 1] its components lie. */
 static void fill_images(double spread)
 {
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         original[k] = (float)(0.5 + spread * ((double)uniform() - 0.5));
+    }
     for (int i = 0; i < COUNT; i++) {
         labels[i] = 0;
-        for (int c = 1; c < CLASSES; c++)
-            if (margin_at(original + i * SIZE, labels[i], c) > 0)
+        for (int c = 1; c < CLASSES; c++) {
+            if (margin_at(original + i * SIZE, labels[i], c) > 0) {
                 labels[i] = c;
+            }
+        }
     }
 }
 
@@ -96,12 +110,14 @@ static void set_up_classifier(void)
     work = (linear){.bad_call = -1, .fail_call = -1};
     for (int c = 0; c < CLASSES; c++) {
         work.bias[c] = 0.1 * (double)uniform();
-        for (int j = 0; j < SIZE; j++)
+        for (int j = 0; j < SIZE; j++) {
             work.weight[c][j] = (double)(uniform() - 0.5f);
+        }
     }
     fill_images(0.2);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         epsilon[i] = 10;
+    }
     objective = (cso_objective){.self = &work, .query = query, .image_size = SIZE, .context = context};
     search = (cso_search){.iterations = 30,
                           .classes = CLASSES,
@@ -141,9 +157,10 @@ static double closed_form(int i)
             ones += fabs(slope);
             squares += slope * slope;
         }
-        if (c != labels[i])
+        if (c != labels[i]) {
             nearest = fmin(nearest, -margin_at(original + i * SIZE, labels[i], c) /
                                         (search.norm == CARSO_NORM_L2 ? sqrt(squares) : ones));
+        }
     }
     return nearest;
 }
@@ -168,8 +185,9 @@ static double with_the_box(int i)
             }
             *(reached < gap ? &low : &high) = level;
         }
-        if (c != labels[i] && reached >= gap)
+        if (c != labels[i] && reached >= gap) {
             nearest = fmin(nearest, l2 ? sqrt(length) : length);
+        }
     }
     return nearest;
 }
@@ -186,8 +204,9 @@ static void check_against(double (*expected)(int i), double tolerance)
         ck_assert_double_gt(largest_margin(adversarial + i * SIZE, labels[i]), 0);
         ck_assert_double_eq_tol(last_loss[i], largest_margin(adversarial + i * SIZE, labels[i]), 1e-12);
         ck_assert_double_eq_tol(first_loss[i], largest_margin(original + i * SIZE, labels[i]), 1e-12);
-        for (int j = i * SIZE; j < (i + 1) * SIZE; j++)
+        for (int j = i * SIZE; j < (i + 1) * SIZE; j++) {
             ck_assert(adversarial[j] >= 0 && adversarial[j] <= 1);
+        }
     }
 }
 
@@ -196,8 +215,9 @@ START_TEST(closed_form_where_the_box_is_far)
     search.norm = (carso_norm)_i;
     for (work.exponent = -20; work.exponent <= 20; work.exponent += 20) {
         ck_assert_int_eq(fab(), CARSO_OK);
-        for (int i = 0; i < COUNT; i++) /* or the closed form does not hold */
+        for (int i = 0; i < COUNT; i++) /* or the closed form does not hold */ {
             ck_assert_double_eq_tol(with_the_box(i), closed_form(i), 1e-9);
+        }
         check_against(closed_form, 1e-4);
     }
 }
@@ -207,9 +227,11 @@ END_TEST
 static void in_turn(void)
 {
     static int32_t sets[CLASSES - 1][COUNT];
-    for (int k = 0; k < CLASSES - 1; k++)
-        for (int i = 0; i < COUNT; i++)
+    for (int k = 0; k < CLASSES - 1; k++) {
+        for (int i = 0; i < COUNT; i++) {
             sets[k][i] = k + (k >= labels[i]);
+        }
+    }
     search.targets = sets[0];
     search.target_sets = CLASSES - 1;
     search.judged_untargeted = true;
@@ -221,20 +243,25 @@ START_TEST(bisection_where_the_box_binds)
     int binds = 0;
     for (int repeat = 0; repeat < 20; repeat++) {
         fill_images(1);
-        for (int k = 0; k < ALL; k++)
+        for (int k = 0; k < ALL; k++) {
             original[k] = original[k] < 0.3f ? 0 : original[k] > 0.7f ? 1 : original[k];
-        for (int i = 0; i < COUNT; i++)
-            for (int c = 0; c < CLASSES; c++)
-                if (margin_at(original + i * SIZE, labels[i], c) > 0)
+        }
+        for (int i = 0; i < COUNT; i++) {
+            for (int c = 0; c < CLASSES; c++) {
+                if (margin_at(original + i * SIZE, labels[i], c) > 0) {
                     labels[i] = c;
+                }
+            }
+        }
         ck_assert_int_eq(fab(), CARSO_OK);
         check_against(with_the_box, 0.1); /* which boundary is nearest is judged without the box */
         in_turn();
         ck_assert_int_eq(fab(), CARSO_OK);
         check_against(with_the_box, 1e-3);
         search.targets = NULL;
-        for (int i = 0; i < COUNT; i++)
+        for (int i = 0; i < COUNT; i++) {
             binds += with_the_box(i) > 1.02 * closed_form(i);
+        }
     }
     ck_assert_int_gt(binds, 40);
 }
@@ -333,20 +360,25 @@ START_TEST(draws)
     ck_assert_int_eq(fab(), CARSO_OK);
     int call = 0;
     uint32_t draw = 0;
-    for (int e = 0; e < 4; e++) /* the images, for first_loss and as where the search begins */
+    for (int e = 0; e < 4; e++) /* the images, for first_loss and as where the search begins */ {
         ck_assert_uint_eq(work.draws_used[call++], draw++);
-    for (int step = 0; step < 3; step++) {
-        for (int k = 0; k < 2 * (CLASSES - 1); k++)
-            ck_assert_uint_eq(work.draws_used[call++], draw + (uint32_t)k % 2);
-        draw += 2;
-        for (int e = 0; e < 2; e++)
-            ck_assert_uint_eq(work.draws_used[call++], draw++);
     }
-    for (int k = 0; k < 2 * 5; k++) /* the line */
+    for (int step = 0; step < 3; step++) {
+        for (int k = 0; k < 2 * (CLASSES - 1); k++) {
+            ck_assert_uint_eq(work.draws_used[call++], draw + (uint32_t)k % 2);
+        }
+        draw += 2;
+        for (int e = 0; e < 2; e++) {
+            ck_assert_uint_eq(work.draws_used[call++], draw++);
+        }
+    }
+    for (int k = 0; k < 2 * 5; k++) /* the line */ {
         ck_assert_uint_eq(work.draws_used[call++], draw + (uint32_t)k % 2);
+    }
     draw += 2;
-    for (int e = 0; e < 2; e++) /* last_loss */
+    for (int e = 0; e < 2; e++) /* last_loss */ {
         ck_assert_uint_eq(work.draws_used[call++], draw++);
+    }
     ck_assert_int_eq(call, work.calls);
     ck_assert_uint_le(draw, 2 * (CSO_FAB_EVALUATIONS(3) + 2));
 
@@ -357,8 +389,9 @@ START_TEST(draws)
     search.iterations = 3;
     work.calls = 0;
     ck_assert_int_eq(fab(), CARSO_OK);
-    for (int k = 2; k < 2 + 2 * (1 + 3 * CLASSES + 5); k++)
+    for (int k = 2; k < 2 + 2 * (1 + 3 * CLASSES + 5); k++) {
         ck_assert_uint_eq(work.draws_used[k], 2 + (uint32_t)k % 2);
+    }
 }
 END_TEST
 
@@ -367,8 +400,9 @@ START_TEST(gradients_of_zero_lead_nowhere)
     work.flat = true;
     ck_assert_int_eq(fab(), CARSO_OK);
     ck_assert_mem_eq(adversarial, original, sizeof original);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert(isinf(distances[i]));
+    }
     for (int k = 0; k < RECORDS - 1; k++) {
         ck_assert_uint_eq(steps[k].flat, COUNT * (CLASSES - 1));
         ck_assert_uint_eq(steps[k].gradients, steps[k].flat);
@@ -407,8 +441,9 @@ START_TEST(non_finite_final_search_is_flagged)
     work.bad_call = work.calls - 1;
     work.calls = 0;
     ck_assert_int_eq(fab(), CARSO_ERROR_NON_FINITE);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_int_eq(non_finite[i], i == 2);
+    }
     ck_assert(found <= distances[2] && distances[2] <= 1.01 * found);
 }
 END_TEST
@@ -434,8 +469,9 @@ START_TEST(what_was_found_is_kept)
     work.calls = 0;
     work.fail_call = 100;
     ck_assert_int_eq(fab(), CARSO_ERROR_CALLBACK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_gt(last_loss[i], 0);
+    }
     work.fail_call = -1;
     carso_status status = CARSO_ERROR_OUT_OF_MEMORY;
     for (long n = 1; status != CARSO_OK; n++) {

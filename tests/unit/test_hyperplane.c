@@ -25,8 +25,9 @@ static double uniform(void)
 static double along(int size)
 {
     double sum = 0;
-    for (int j = 0; j < size; j++)
+    for (int j = 0; j < size; j++) {
         sum += normal[j] * delta[j];
+    }
     return sum;
 }
 
@@ -46,8 +47,9 @@ static double reach(carso_norm norm, double level, int size, double gap)
 static double oracle(carso_norm norm, int size, double gap)
 {
     double low = 0, high = 1e12, length = 0;
-    if (reach(norm, high, size, gap) < fabs(gap))
+    if (reach(norm, high, size, gap) < fabs(gap)) {
         return INFINITY;
+    }
     for (int k = 0; k < 400; k++) {
         const double middle = k < 200 && low > 0 ? sqrt(low * high) : (low + high) / 2;
         *(reach(norm, middle, size, gap) < fabs(gap) ? &low : &high) = middle;
@@ -83,8 +85,9 @@ START_TEST(closed_form_where_the_box_is_far)
             const double gap = sign * 0.1 * ones / sqrt(size);
             const double expected = fabs(gap) / (_i == CARSO_NORM_L2 ? sqrt(squares) : ones);
             const double length = cso_hyperplane_project((carso_norm)_i, point, normal, gap, (size_t)size, scratch, delta);
-            if (expected >= 0.5 / sqrt(size))
+            if (expected >= 0.5 / sqrt(size)) {
                 continue;
+            }
             ck_assert_double_eq_tol(length, expected, 1e-13);
             ck_assert_double_eq_tol(along(size), gap, 1e-12 * ones);
             check_inside(size);
@@ -136,8 +139,8 @@ START_TEST(no_grid_point_is_nearer)
         const double gap = 0.6 * ones * uniform();
         const double length = cso_hyperplane_project((carso_norm)_i, point, normal, gap, 3, scratch, delta);
         double nearest = INFINITY;
-        for (int a = 0; a <= 100; a++)
-            for (int b = 0; b <= 100; b++)
+        for (int a = 0; a <= 100; a++) {
+            for (int b = 0; b <= 100; b++) {
                 for (int c = 0; c <= 100; c++) {
                     const double moved[3] = {a / 100.0 - (double)point[0], b / 100.0 - (double)point[1],
                                              c / 100.0 - (double)point[2]};
@@ -147,13 +150,17 @@ START_TEST(no_grid_point_is_nearer)
                         largest = fmax(largest, fabs(moved[j]));
                         squares += moved[j] * moved[j];
                     }
-                    if (sum >= gap)
+                    if (sum >= gap) {
                         nearest = fmin(nearest, _i == CARSO_NORM_L2 ? sqrt(squares) : largest);
+                    }
                 }
-        if (isinf(nearest))
+            }
+        }
+        if (isinf(nearest)) {
             ck_assert_double_le(along(3), gap + 1e-9);
-        else
+        } else {
             ck_assert_msg(length <= nearest + 1e-9 && length >= nearest - 0.02, "%g, and on the grid %g", length, nearest);
+        }
     }
 }
 END_TEST

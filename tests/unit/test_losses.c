@@ -150,8 +150,9 @@ START_TEST(finite_for_logits_up_to_700)
     fill_logits(logits, 700);
     logits[0] = logits[CLASSES + 3] = 700;
     ck_assert_int_eq(evaluate((carso_loss)_i, labels, 0, logits, losses, gradient), CARSO_OK);
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         ck_assert(isfinite(gradient[k]));
+    }
     ck_assert(isfinite(losses[0]) && isfinite(losses[1]));
 }
 END_TEST
@@ -172,8 +173,9 @@ START_TEST(dlr_by_hand)
     const double logits[] = {1, 4, 2, -1, 0.5};
     const int32_t target = 4;
     double z[5];
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
         z[i] = _i == 2 ? exp(logits[i]) : logits[i];
+    }
     /* the guard of 1e-12 against denominators of 3 and 52 */
     ck_assert_double_eq_tol(one_draw(losses[_i], 1, NULL, logits, 5, NULL), -(z[1] - z[2]) / (z[1] - z[0]), 2e-12);
     ck_assert_double_eq_tol(one_draw(losses[_i], 2, NULL, logits, 5, NULL), -(z[2] - z[1]) / (z[1] - z[0]), 2e-12);
@@ -188,8 +190,9 @@ START_TEST(dlr_ignores_shift_and_scale)
     const double logits[] = {1, 4, 2, -1, 0.5};
     const int32_t target = 3;
     double other[5];
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
         other[i] = 1000 * logits[i] - 77;
+    }
     const double value = one_draw(CARSO_LOSS_DLR, 1, _i ? &target : NULL, logits, 5, NULL);
     ck_assert_double_eq_tol(one_draw(CARSO_LOSS_DLR, 1, _i ? &target : NULL, other, 5, NULL), value, 2e-12);
 }
@@ -216,8 +219,9 @@ START_TEST(dlr_of_equal_logits_is_finite)
     for (int towards = 0; towards < 2; towards++) {
         double gradient[4];
         ck_assert_double_eq(one_draw(CARSO_LOSS_DLR, 1, towards ? &target : NULL, logits, 4, gradient), 0);
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
             ck_assert(isfinite(gradient[i]));
+        }
         ck_assert(gradient[1] < 0 && gradient[towards ? 2 : 0] > 0);
     }
 }
@@ -229,9 +233,10 @@ START_TEST(targets_turn_losses_round)
     const int32_t target = 3;
     static const carso_loss kinds[] = {CARSO_LOSS_CROSS_ENTROPY, CARSO_LOSS_PROBABILITY_CROSS_ENTROPY,
                                        CARSO_LOSS_LOG_ODDS, CARSO_LOSS_CARSO_CROSS_ENTROPY};
-    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         ck_assert_double_eq(one_draw(kinds[k], 0, &target, logits, 4, NULL),
                             -one_draw(kinds[k], 3, NULL, logits, 4, NULL));
+    }
     ck_assert_double_eq(one_draw(CARSO_LOSS_MARGIN, 0, &target, logits, 4, NULL), -3);
     ck_assert_double_eq_tol(one_draw(CARSO_LOSS_PROBABILITY_MARGIN, 0, &target, logits, 4, NULL), -3, 1e-14);
 }
@@ -245,7 +250,7 @@ START_TEST(wrong_is_of_the_loss_s_aggregation)
     const int32_t label = 1, target = 0;
     /* mean logits: class 1 in both; mean probabilities: 0, then 1; sums of exp: 1, then 0 */
     static const uint8_t expected[2][LOSSES] = {{0, 0, 1, 0, 0, 0, 1, 1, 0, 0}, {0, 0, 0, 1, 1, 0, 0, 0, 1, 1}};
-    for (int loss = 0; loss < LOSSES; loss++)
+    for (int loss = 0; loss < LOSSES; loss++) {
         for (int which = 0; which < 2; which++) {
             uint8_t judged = 7;
             double losses;
@@ -255,6 +260,7 @@ START_TEST(wrong_is_of_the_loss_s_aggregation)
                 cso_loss_function(&request, 0, 1, 3, 3, which ? lopsided : logits, &losses, NULL), CARSO_OK);
             ck_assert_int_eq(judged, expected[which][loss]);
         }
+    }
     uint8_t wrong = 7;
     double value;
     cso_loss_request request = {.labels = &label, .targets = &target, .wants_target = true, .context = context,
@@ -312,10 +318,11 @@ START_TEST(a_bad_logit_spoils_its_image_only)
         ck_assert(isnan(losses[1]));
         ck_assert_double_eq(losses[0], clean_loss[0]);
         for (int k = 0; k < ALL; k++) {
-            if (k / CLASSES % COUNT == 1)
+            if (k / CLASSES % COUNT == 1) {
                 ck_assert(isnan(gradient[k]));
-            else
+            } else {
                 ck_assert_double_eq(gradient[k], clean[k]);
+            }
         }
     }
 }

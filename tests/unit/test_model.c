@@ -61,8 +61,9 @@ static void classify(carso_model *model, double *logits)
 {
     static const uint64_t image_index[1] = {0};
     float image[28 * 28];
-    for (int i = 0; i < 28 * 28; i++)
+    for (int i = 0; i < 28 * 28; i++) {
         image[i] = (float)(i % 17) / 16.0f;
+    }
     const cso_run run = {
         .images = image, .element = CSO_F32, .count = 1, .draws = 1, .image_index = image_index, .logits = logits};
     require(cso_run_classifier(model, &run));
@@ -220,8 +221,9 @@ START_TEST(test_describe)
     ck_assert_ptr_nonnull(text);
     ck_assert_ptr_eq(carso_model_describe(model), text);
     require(cso_json_parse(context, text, strlen(text), "description", &json));
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         ck_assert_str_eq(json_string_value(json_array_get(json_object_get(json, "classes"), i)), names[i]);
+    }
     ck_assert_uint_eq(json_array_size(json_object_get(json, "taps")), 3);
     const json_t *layers = json_object_get(json_object_get(json, "classifier"), "layers");
     ck_assert_int_eq((int)json_array_size(layers), model->classifier->node_count);
@@ -311,10 +313,12 @@ START_TEST(test_derive_classifier)
     classify(derived, after);
     classify(model, same);
     ck_assert_mem_eq(before, same, sizeof before);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         ck_assert_double_eq_tol(after[i], before[i] + (i == 1 ? 2.0 : 0.0), 1e-5);
-    for (int i = 0; i < derived->classifier->parameter_count; i++)
+    }
+    for (int i = 0; i < derived->classifier->parameter_count; i++) {
         ck_assert(derived->classifier->parameter[i].parameter->constant);
+    }
     carso_model_destroy(model);
     classify(derived, after);
     carso_model_destroy(derived);
@@ -336,8 +340,9 @@ START_TEST(test_derive_purifier)
     ck_assert_ptr_null(derived->purifier->encoder);
     ck_assert_ptr_eq(derived->classifier, model->classifier);
     ck_assert_float_eq(derived->purifier->decoder->parameter[index].parameter->host[0], 3.0f);
-    for (int i = 0; i < derived->purifier->decoder->node_count; i++)
+    for (int i = 0; i < derived->purifier->decoder->node_count; i++) {
         ck_assert(!derived->purifier->decoder->node[i].attributes.training);
+    }
     ck_assert_float_ne(model->purifier->decoder->parameter[index].parameter->host[0], 3.0f);
 
     require(cso_model_derive(derived, NULL, NULL, NULL, &kept));
@@ -374,8 +379,9 @@ static void *get_all_programs(void *user)
     for (int which = 0; which < CSO_PROGRAM_COUNT; which++) {
         cso_program *program = NULL;
         if (cso_model_get_program(user, (cso_model_program)which, &program) != CARSO_OK ||
-            carso_model_describe(user) == NULL)
+            carso_model_describe(user) == NULL) {
             return user;
+        }
     }
     return NULL;
 }
@@ -384,8 +390,9 @@ START_TEST(test_threads_share_programs)
 {
     pthread_t thread[4];
     carso_model *model = small_defence();
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         ck_assert_int_eq(pthread_create(&thread[i], NULL, get_all_programs, model), 0);
+    }
     for (int i = 0; i < 4; i++) {
         void *failed = NULL;
         ck_assert_int_eq(pthread_join(thread[i], &failed), 0);
@@ -408,16 +415,21 @@ static carso_status life(void)
     purifier.condition_size = purifier.latent_size = 2;
     purifier.seed_channels = 16;
     carso_status status = carso_model_create(context, &options, &classifier);
-    if (status == CARSO_OK)
+    if (status == CARSO_OK) {
         status = carso_model_add_purifier(classifier, &purifier, &model);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_graph_clone_trainable(classifier->classifier, false, &graph);
-    if (status == CARSO_OK)
+    }
+    if (status == CARSO_OK) {
         status = cso_model_derive(model, graph, model->purifier, NULL, &derived);
-    if (status == CARSO_OK && carso_model_describe(derived) == NULL)
+    }
+    if (status == CARSO_OK && carso_model_describe(derived) == NULL) {
         status = CARSO_ERROR_OUT_OF_MEMORY;
-    for (int which = 0; which < CSO_PROGRAM_COUNT && status == CARSO_OK; which++)
+    }
+    for (int which = 0; which < CSO_PROGRAM_COUNT && status == CARSO_OK; which++) {
         status = cso_model_get_program(derived, (cso_model_program)which, &program);
+    }
     cso_graph_destroy(graph);
     carso_model_destroy(classifier);
     carso_model_destroy(model);

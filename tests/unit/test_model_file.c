@@ -11,8 +11,9 @@ static void draw(carso_model *model, double *logits)
 {
     static const uint64_t image_index[1] = {3};
     float image[28 * 28];
-    for (int i = 0; i < 28 * 28; i++)
+    for (int i = 0; i < 28 * 28; i++) {
         image[i] = (float)(i % 17) / 16.0f;
+    }
     const cso_run run = {.images = image,
                          .element = CSO_F32,
                          .count = 1,
@@ -33,8 +34,9 @@ static void check_same(carso_model *actual)
     ck_assert_int_eq(actual->tap_count, 3);
     ck_assert_float_eq(actual->mean[0], 0.286f);
     ck_assert_float_eq(actual->deviation[0], 0.353f);
-    for (int i = 0; i < CLASSES; i++)
+    for (int i = 0; i < CLASSES; i++) {
         ck_assert_str_eq(carso_model_class_name(actual, i), carso_model_class_name(expected, i));
+    }
     ck_assert(json_equal(actual->provenance, expected->provenance));
     ck_assert_str_eq(carso_model_describe(actual), carso_model_describe(expected));
     draw(expected, expected_logits);
@@ -172,8 +174,9 @@ START_TEST(test_each_allocation_failing)
         counts.made = 0;
         counts.failing = failing;
         status = carso_model_save(model, scratch_file(CHANGED));
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = carso_model_load(context, scratch_file(CHANGED), &loaded);
+        }
         ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: %s", failing,
                       carso_status_str(status));
         carso_model_destroy(loaded);

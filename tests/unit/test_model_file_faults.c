@@ -25,8 +25,9 @@ static void expect(model_parts *parts, carso_status expected, const char *part)
 static cso_tensor_write *find(model_parts *parts, const char *name)
 {
     for (size_t i = 0; i < parts->tensor_count; i++) {
-        if (strcmp(parts->tensor[i].name, name) == 0)
+        if (strcmp(parts->tensor[i].name, name) == 0) {
             return &parts->tensor[i];
+        }
     }
     ck_abort_msg("no tensor %s", name);
     return NULL;
@@ -188,9 +189,10 @@ START_TEST(test_unexpected_tensors)
                                        "odd\nname"};
     static const float number = 1.0f;
     take_apart(&parts);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         parts.tensor[parts.tensor_count++] =
             (cso_tensor_write){.name = name[i], .type = CSO_TENSOR_F32, .rank = 1, .dimension = {1}, .data = &number};
+    }
     expect(&parts, CARSO_ERROR_BAD_FORMAT, "4 tensors are unexpected");
     ck_assert(message_has("classifier.conv_7.weight"));
     ck_assert(!message_has("odd\n"));
@@ -236,8 +238,9 @@ START_TEST(test_damage)
                       "byte %zu: %s", at, carso_status_str(status));
         ck_assert_msg(status != CARSO_OK || at < header + 8, "byte %zu of the data was changed unnoticed", at);
         carso_model_destroy(model);
-        if (at % 4 != 0)
+        if (at % 4 != 0) {
             continue;
+        }
         ck_assert_int_eq(carso_model_load_memory(context, data, at, &model), CARSO_ERROR_BAD_FORMAT);
         ck_assert_ptr_null(model);
     }
@@ -267,8 +270,9 @@ START_TEST(test_foreign_file)
     float data[3 + 3 * 784];
     double logits[3];
     carso_model *model = NULL;
-    for (int i = 0; i < 3 + 3 * 784; i++)
+    for (int i = 0; i < 3 + 3 * 784; i++) {
         data[i] = i < 3 ? 10.0f * (float)i : (float)((i - 3) / 784 + 1);
+    }
     image[0] = 0.25f;
     image[783] = 0.5f;
     const unsigned long sum = crc32(0, (const unsigned char *)data, sizeof data);
@@ -282,8 +286,9 @@ START_TEST(test_foreign_file)
     const cso_run run = {
         .images = image, .element = CSO_F32, .count = 1, .draws = 1, .image_index = image_index, .logits = logits};
     require(cso_run_classifier(model, &run));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         ck_assert_double_eq_tol(logits[i], 10.0 * i + 0.75 * (i + 1), 1e-5);
+    }
     ck_assert_int_eq(model->tap_count, 0);
     carso_model_destroy(model);
 }

@@ -19,12 +19,14 @@ START_TEST(linear_optimum_is_reached)
     }
     ck_assert_int_eq(pgd(0.05, 0), CARSO_OK);
     check_bounds();
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq_tol(last_loss[i] - height_at(&land, original + i * SIZE, NULL), best, 1e-6);
+    }
     ck_assert_int_eq(pgd(0.05, 0.9), CARSO_OK);
     check_bounds();
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq_tol(last_loss[i] - height_at(&land, original + i * SIZE, NULL), best, 1e-6);
+    }
 }
 END_TEST
 
@@ -35,9 +37,10 @@ START_TEST(square_climbs_a_linear_function)
     search.iterations = 3000;
     ck_assert_int_eq(square(), CARSO_OK);
     check_bounds();
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_msg(gain(i) > (_i == CARSO_NORM_LINF ? 0.99 : 0.5) * linear_gain(), "image %d: %g of %g", i, gain(i),
                       linear_gain());
+    }
     ck_assert_int_eq(land.calls, 3001);
 }
 END_TEST
@@ -46,14 +49,16 @@ END_TEST
 START_TEST(quadratic_optimum_inside_the_ball)
 {
     for (int j = 0; j < SIZE; j++) {
-        for (int i = 0; i < COUNT; i++)
+        for (int i = 0; i < COUNT; i++) {
             original[i * SIZE + j] = 0.5f;
+        }
         land.centre[j] = 0.5f + 0.08f * (uniform() - 0.5f);
     }
     land.shape = QUADRATIC;
     search.norm = (carso_norm)_i;
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         epsilon[i] = _i == CARSO_NORM_L2 ? 0.5 : 0.1;
+    }
     search.iterations = 400;
     ck_assert_int_eq(apgd(), CARSO_OK);
     check_bounds();
@@ -89,17 +94,19 @@ START_TEST(quadratic_optimum_on_the_surface)
             best -= gap > epsilon[i] ? (gap - epsilon[i]) * (gap - epsilon[i]) : 0;
             away += gap * gap;
         }
-        if (_i == CARSO_NORM_L2)
+        if (_i == CARSO_NORM_L2) {
             best = -(sqrt(away) - epsilon[i]) * (sqrt(away) - epsilon[i]);
+        }
         ck_assert_msg(fabs(last_loss[i] - best) < 1e-5, "image %d: %.9g, not %.9g", i, last_loss[i], best);
         optimum[i] = best;
     }
     /* PGD with steps of 0.002 ends within one of them, in every component: those inside circle their centre */
     ck_assert_int_eq(pgd(0.002, 0), CARSO_OK);
     check_bounds();
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_msg(last_loss[i] <= optimum[i] + 1e-9 && last_loss[i] > optimum[i] - SIZE * 0.002 * 0.002,
                       "image %d: %.9g, not %.9g", i, last_loss[i], optimum[i]);
+    }
 }
 END_TEST
 
@@ -118,8 +125,9 @@ START_TEST(constant_objective_ends_with_the_images)
         ck_assert_int_eq(pgd(0.01, 0.5), CARSO_OK);
         ck_assert_uint_eq(steps[1].flat, COUNT);
         ck_assert_uint_eq(steps[1].zero, ALL);
-        for (int i = 0; i < COUNT; i++)
+        for (int i = 0; i < COUNT; i++) {
             ck_assert(first_loss[i] == 0 && last_loss[i] == 0 && zero_gradient[i] == 1 && !non_finite[i]);
+        }
     }
 }
 END_TEST
@@ -128,8 +136,9 @@ END_TEST
 START_TEST(checkpoints_of_the_paper)
 {
     static const double expected[] = {0, 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99};
-    for (size_t k = 2; k < sizeof expected / sizeof *expected; k++)
+    for (size_t k = 2; k < sizeof expected / sizeof *expected; k++) {
         ck_assert_double_eq_tol(cso_apgd_next_checkpoint(expected[k - 2], expected[k - 1]), expected[k], 1e-12);
+    }
 }
 END_TEST
 

@@ -382,8 +382,9 @@ END_TEST
 
 START_TEST(programs_share_folded_weights)
 {
-    if (cso_backend_at((size_t)_i)->element == CSO_F64)
+    if (cso_backend_at((size_t)_i)->element == CSO_F64) {
         return;
+    }
     network net = open_on(_i);
     const int image = add_input(&net, "image", image_shape(3, 5, 5));
     const int conv = add_convolution(&net, "conv", image, 4, 3, 1, 1, true);

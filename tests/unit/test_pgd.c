@@ -30,22 +30,25 @@ static carso_status linear_evaluate(void *self, const float *images, int64_t cou
 {
     linear *const work = self;
     (void)label;
-    if (work->calls == work->fail_call)
+    if (work->calls == work->fail_call) {
         return CARSO_ERROR_OUT_OF_MEMORY;
+    }
     work->draws_used[work->calls % 4096] = first_draw;
     for (int64_t i = 0; i < count; i++) {
         losses[i] = first_draw % 2 ? -work->noise : work->noise;
         for (int j = 0; j < SIZE; j++) {
             losses[i] += (double)work->weight[j] * (double)images[i * SIZE + j];
-            if (gradient)
+            if (gradient) {
                 gradient[i * SIZE + j] = work->weight[j];
+            }
         }
         if (work->bad_image >= 0 && index[i] == image_index[work->bad_image] && work->bad_call >= 0 &&
             work->calls >= work->bad_call) {
-            if (work->bad_loss || !gradient)
+            if (work->bad_loss || !gradient) {
                 losses[i] = NAN;
-            else
+            } else {
                 gradient[i * SIZE + SIZE - 1] = INFINITY;
+            }
         }
     }
     work->calls++;
@@ -61,11 +64,13 @@ static void set_up_linear(void)
 {
     set_up();
     random_state = 1;
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         original[k] = k % 7 == 0 ? 0.0f : k % 7 == 1 ? 1.0f : uniform();
+    }
     work = (linear){.bad_image = -1, .bad_call = -1, .fail_call = -1};
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         work.weight[j] = j % 4 == 0 ? 0.0f : uniform() - 0.5f;
+    }
     for (int i = 0; i < COUNT; i++) {
         epsilon[i] = 8.0 / 255.0;
         step_size[i] = 0.01;
@@ -112,8 +117,9 @@ START_TEST(fgsm_is_one_signed_step)
         const double expected = fmin(1, fmax(0, (double)original[k] + sign * epsilon[k / SIZE]));
         ck_assert_double_eq_tol(adversarial[k], expected,
                                 6e-8); /* half an ulp, and one where rounding went beyond epsilon */
-        if (sign == 0)
+        if (sign == 0) {
             ck_assert(adversarial[k] == original[k]);
+        }
     }
     for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq(zero_gradient[i], 0.25);
@@ -126,10 +132,11 @@ END_TEST
 START_TEST(projection_is_exact)
 {
     const double bounds[] = {8.0 / 255, 1.0 / 3, 0.1, 1e-3, 1e-8, 1e-30, 0.5, 0.7, 1, 5};
-    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++)
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
         for (int repeat = 0; repeat < 60; repeat++) {
-            for (int k = 0; k < ALL; k++)
+            for (int k = 0; k < ALL; k++) {
                 original[k] = uniform() * (k % 3 == 0 ? 1e-4f : 1.0f);
+            }
             for (int i = 0; i < COUNT; i++) {
                 epsilon[i] = bounds[b];
                 step_size[i] = bounds[b] / 2.5;
@@ -139,6 +146,7 @@ START_TEST(projection_is_exact)
             ck_assert_int_eq(run(), CARSO_OK);
             check_bounds();
         }
+    }
 }
 END_TEST
 
@@ -150,9 +158,10 @@ START_TEST(pgd_reaches_the_corner)
     check_bounds();
     for (int k = 0; k < 2 * SIZE; k++) {
         const float weight = work.weight[k % SIZE];
-        if (weight != 0.0f)
+        if (weight != 0.0f) {
             ck_assert_double_eq_tol(adversarial[k],
                                     fmin(1, fmax(0, (double)original[k] + (weight > 0 ? 1 : -1) * epsilon[0])), 6e-8);
+        }
     }
 }
 END_TEST
@@ -165,11 +174,13 @@ START_TEST(random_start_is_keyed)
     ck_assert_int_eq(run(), CARSO_OK);
     check_bounds();
     int moved = 0;
-    for (int k = 0; k < ALL; k++)
+    for (int k = 0; k < ALL; k++) {
         moved += adversarial[k] != original[k];
+    }
     ck_assert_int_gt(moved, ALL / 2);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq(first_loss[i], last_loss[i]);
+    }
 
     cso_pgd single = pgd;
     single.image_index = image_index + 2;
@@ -183,8 +194,9 @@ END_TEST
 
 START_TEST(epsilon_0_changes_nothing)
 {
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         epsilon[i] = 0;
+    }
     for (int fgsm = 0; fgsm < 2; fgsm++) {
         pgd.fgsm = fgsm;
         memset(adversarial, 0xff, sizeof adversarial);
@@ -206,12 +218,14 @@ START_TEST(the_best_restart_is_kept)
         memcpy(single[restarts - 1], last_loss, sizeof last_loss);
         for (int i = 0; i < COUNT; i++) {
             double loss = 0;
-            for (int j = 0; j < SIZE; j++)
+            for (int j = 0; j < SIZE; j++) {
                 loss += (double)work.weight[j] * (double)adversarial[i * SIZE + j];
+            }
             ck_assert_double_eq(loss, last_loss[i]);
             ck_assert_double_eq(first_loss[i], single[0][i]);
-            if (restarts > 1)
+            if (restarts > 1) {
                 ck_assert_double_ge(last_loss[i], single[restarts - 2][i]);
+            }
         }
     }
     ck_assert_double_gt(single[7][0], single[0][0]);
@@ -226,8 +240,9 @@ START_TEST(every_evaluation_has_fresh_draws)
     ck_assert_int_eq(run(), CARSO_OK);
     ck_assert_int_eq(work.calls, 2 * (3 + 1) * 4);
     ck_assert_int_eq(work.gradient_calls, 2 * 3 * 4);
-    for (int call = 0; call < work.calls; call++)
+    for (int call = 0; call < work.calls; call++) {
         ck_assert_uint_eq(work.draws_used[call], 8 * (uint32_t)call);
+    }
 }
 END_TEST
 
@@ -251,8 +266,9 @@ START_TEST(another_objective_judges)
 {
     linear other = work;
     float alone[ALL];
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         other.weight[j] *= j % 3 == 0 ? -0.2f : 2.0f;
+    }
     cso_objective judging = objective;
     judging.self = &other;
     ck_assert_int_eq(run(), CARSO_OK);
@@ -268,8 +284,9 @@ START_TEST(another_objective_judges)
     ck_assert_uint_eq(steps[5].evaluations, 0); /* of the judge, not of the attack */
     for (int i = 0; i < COUNT; i++) {
         double loss = 0;
-        for (int j = 0; j < SIZE; j++)
+        for (int j = 0; j < SIZE; j++) {
             loss += (double)other.weight[j] * (double)adversarial[i * SIZE + j];
+        }
         ck_assert_double_eq_tol(last_loss[i], loss, 1e-12);
         ck_assert_double_lt(first_loss[i], last_loss[i]);
     }
@@ -280,8 +297,9 @@ START_TEST(another_objective_judges)
     memcpy(once, last_loss, sizeof once);
     pgd.restarts = 8;
     ck_assert_int_eq(run(), CARSO_OK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_ge(last_loss[i], once[i]);
+    }
     other.calls = 0;
     other.bad_image = 2;
     other.bad_call = 2;
@@ -299,8 +317,9 @@ START_TEST(losses_are_means_over_eot)
     pgd.eot = 2;
     pgd.steps = 1;
     ck_assert_int_eq(run(), CARSO_OK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert(fabs(first_loss[i]) < 50 && fabs(last_loss[i]) < 50);
+    }
 }
 END_TEST
 
@@ -312,8 +331,9 @@ static carso_status powers_evaluate(void *self, const float *images, int64_t cou
     const carso_status status = linear_evaluate(self, images, count, index, first_draw, label, losses, gradient);
     for (int64_t i = 0; i < count; i++) {
         exponent[i] = first_draw / 8 % 2 ? 20 : -30;
-        for (int j = 0; j < SIZE; j++)
+        for (int j = 0; j < SIZE; j++) {
             gradient[i * SIZE + j] = ldexpf(gradient[i * SIZE + j], -exponent[i]);
+        }
     }
     return status;
 }
@@ -355,8 +375,9 @@ START_TEST(what_was_met_is_counted)
     ck_assert_int_eq(run(), CARSO_OK);
     ck_assert_double_eq(tiny_gradient[2], 1.0 / SIZE);
     ck_assert_uint_eq(steps[RECORDS - 1].evaluations, (uint64_t)COUNT * (RECORDS + 2));
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         work.weight[j] = 0;
+    }
     memset(steps, 0, sizeof steps);
     ck_assert_int_eq(run(), CARSO_OK);
     ck_assert_uint_eq(steps[0].flat, COUNT);
@@ -445,8 +466,9 @@ static carso_status scaled_evaluate(void *self, const float *images, int64_t cou
     const carso_status status = linear_evaluate(self, images, count, index, first_draw, label, losses, gradient);
     for (int64_t i = 0; i < count; i++) {
         exponent[i] = first_draw % 2 ? -scaled->exponent : scaled->exponent;
-        for (int j = 0; j < SIZE && first_draw % 2; j++)
+        for (int j = 0; j < SIZE && first_draw % 2; j++) {
             gradient[i * SIZE + j] = -gradient[i * SIZE + j]; /* outweighed by far, in whatever order */
+        }
     }
     return status;
 }
@@ -462,8 +484,9 @@ START_TEST(scaled_gradients_are_averaged)
     work.exponent = 900;
     ck_assert_int_eq(run(), CARSO_OK);
     ck_assert_mem_eq(plain, adversarial, sizeof plain);
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         work.weight[j] = -work.weight[j];
+    }
     work.exponent = -900; /* now the odd draws lead */
     ck_assert_int_eq(run(), CARSO_OK);
     ck_assert_mem_eq(plain, adversarial, sizeof plain);
@@ -491,8 +514,9 @@ START_TEST(progress_and_cancellation)
     seen = (watch){.stop_at = 3}; /* after the third step: the point after two has a loss */
     ck_assert_int_eq(run(), CARSO_CANCELLED);
     ck_assert_mem_eq(adversarial, after_two_steps, sizeof adversarial);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert(isfinite(last_loss[i]));
+    }
 }
 END_TEST
 

@@ -21,8 +21,9 @@ static void set_up(void)
     memset(&counts, 0, sizeof counts);
     context = counting_context(&counts);
     ck_assert_ptr_nonnull(context);
-    for (int k = 0; k < MOST; k++)
+    for (int k = 0; k < MOST; k++) {
         memory[k] = (uint8_t)(k * 37 + k / 256);
+    }
     carso_images_init(&images, sizeof images);
     images.data = memory;
     images.count = COUNT;
@@ -62,9 +63,9 @@ static float at(int image, int channel, int y, int x, int channels)
 static void check_bytes(const uint8_t *base, int channels, long image_stride, long row_stride, long pixel_stride,
                         long plane_stride)
 {
-    for (int i = 0; i < COUNT; i++)
-        for (int c = 0; c < channels; c++)
-            for (int y = 0; y < HEIGHT; y++)
+    for (int i = 0; i < COUNT; i++) {
+        for (int c = 0; c < channels; c++) {
+            for (int y = 0; y < HEIGHT; y++) {
                 for (int x = 0; x < WIDTH; x++) {
                     const int component = images.order == CARSO_ORDER_BGR ? 2 - c : c;
                     const uint8_t byte =
@@ -72,6 +73,9 @@ static void check_bytes(const uint8_t *base, int channels, long image_stride, lo
                     ck_assert_msg(at(i, c, y, x, channels) == (float)byte / 255.0f,
                                   "image %d, channel %d, row %d, column %d", i, c, y, x);
                 }
+            }
+        }
+    }
 }
 
 START_TEST(dense_layouts)
@@ -150,8 +154,9 @@ START_TEST(floats_need_no_alignment)
     images.type = CARSO_PIXEL_FLOAT32;
     images.layout = CARSO_LAYOUT_CHW;
     read_all(3);
-    for (int k = 0; k < COUNT * 3 * PLANE; k++)
+    for (int k = 0; k < COUNT * 3 * PLANE; k++) {
         ck_assert(out[k] == (float)k / (COUNT * 3 * PLANE - 1));
+    }
     ck_assert_int_eq(cso_pixels_read(context, &resolved, 1, 1, out), CARSO_OK);
     ck_assert(out[0] == (float)(3 * PLANE) / (COUNT * 3 * PLANE - 1));
 }
@@ -225,13 +230,14 @@ START_TEST(strides_beyond_the_address_space)
     static const int64_t strides[] = {INT64_MAX, INT64_MIN, INT64_MIN + 1, INT64_MAX / 2};
     int64_t *const field[] = {&images.pixel_stride, &images.row_stride, &images.plane_stride, &images.image_stride};
     images.layout = CARSO_LAYOUT_CHW;
-    for (size_t f = 0; f < sizeof field / sizeof *field; f++)
+    for (size_t f = 0; f < sizeof field / sizeof *field; f++) {
         for (size_t s = 0; s < sizeof strides / sizeof *strides; s++) {
             *field[f] = strides[s];
             ck_assert_int_eq(check(3), CARSO_ERROR_INVALID_ARGUMENT);
             check_message("address space", "bytes");
             *field[f] = 0;
         }
+    }
     images.count = UINT64_MAX;
     ck_assert_int_eq(check(3), CARSO_ERROR_INVALID_ARGUMENT);
     images.count = INT64_MAX;

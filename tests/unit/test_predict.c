@@ -93,12 +93,14 @@ START_TEST(defence_follows_its_logits)
             for (int d = 0; d < DRAWS; d++) {
                 const double *const l = logits + (d * COUNT + i) * SMALL_CLASSES;
                 double sum = 0;
-                for (int c = 0; c < SMALL_CLASSES; c++)
+                for (int c = 0; c < SMALL_CLASSES; c++) {
                     sum += exp(l[c]);
-                for (int c = 0; c < SMALL_CLASSES; c++)
+                }
+                for (int c = 0; c < SMALL_CLASSES; c++) {
                     score[c] += how == CARSO_AGGREGATE_CARSO   ? exp(l[c])
                                 : how == CARSO_AGGREGATE_LOGIT ? l[c] / DRAWS
                                                                : exp(l[c]) / sum / DRAWS;
+                }
             }
             int best = 0;
             for (int c = 0; c < SMALL_CLASSES; c++) {
@@ -109,20 +111,23 @@ START_TEST(defence_follows_its_logits)
             for (int d = 0; d < DRAWS; d++) {
                 const double *const l = logits + (d * COUNT + i) * SMALL_CLASSES;
                 int own = 0;
-                for (int c = 0; c < SMALL_CLASSES; c++)
+                for (int c = 0; c < SMALL_CLASSES; c++) {
                     own = l[c] > l[own] ? c : own;
+                }
                 agree += own == best;
             }
-            for (int c = 0; c < SMALL_CLASSES; c++)
+            for (int c = 0; c < SMALL_CLASSES; c++) {
                 ck_assert_double_eq_tol(carso_prediction_probabilities(prediction)[i * SMALL_CLASSES + c],
                                         how == CARSO_AGGREGATE_PROBABILITY ? score[c] : exp(score[c]) / total, 1e-12);
+            }
             ck_assert_int_eq(carso_prediction_labels(prediction)[i], best);
             ck_assert_int_eq(carso_prediction_agreement(prediction)[i], agree);
         }
     }
     const float *const reconstructions = carso_prediction_reconstructions(prediction);
-    for (int k = 0; k < DRAWS * COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < DRAWS * COUNT * SMALL_IMAGE; k++) {
         ck_assert(reconstructions[k] >= 0 && reconstructions[k] <= 1);
+    }
 }
 END_TEST
 
@@ -145,8 +150,9 @@ START_TEST(purification_is_what_the_defence_classifies)
     ck_assert_mem_eq(carso_prediction_reconstructions(prediction), kept, sizeof kept);
     images = describe_images(kept, DRAWS * COUNT);
     again(carso_predict);
-    for (int k = 0; k < DRAWS * COUNT * SMALL_CLASSES; k++)
+    for (int k = 0; k < DRAWS * COUNT * SMALL_CLASSES; k++) {
         ck_assert_double_eq_tol(carso_prediction_logits(prediction)[k], logits[k], 1e-5);
+    }
     again(carso_predict_robust);
     ck_assert_ptr_null(carso_prediction_reconstructions(prediction));
 }
@@ -165,9 +171,10 @@ START_TEST(keyed_by_image_and_seed)
     images = describe_images(pixels + 2 * SMALL_IMAGE, 1);
     options.first_image = 42;
     again(carso_predict_robust);
-    for (int d = 0; d < DRAWS; d++)
+    for (int d = 0; d < DRAWS; d++) {
         ck_assert_mem_eq(logits + (d * COUNT + 2) * SMALL_CLASSES,
                          carso_prediction_logits(prediction) + d * SMALL_CLASSES, SMALL_CLASSES * sizeof *logits);
+    }
     options.seed = 1;
     again(carso_predict_robust);
     ck_assert_mem_ne(logits + 2 * SMALL_CLASSES, carso_prediction_logits(prediction), SMALL_CLASSES * sizeof *logits);
@@ -310,10 +317,12 @@ START_TEST(gradient_of_the_defence)
     how.first_image = options.first_image = 3;
     ck_assert_int_eq(carso_gradient(model, &images, labels, &how, gradient, losses, logits), CARSO_OK);
     again(carso_predict_robust);
-    for (int k = 0; k < DRAWS * COUNT * SMALL_CLASSES; k++)
+    for (int k = 0; k < DRAWS * COUNT * SMALL_CLASSES; k++) {
         ck_assert_double_eq_tol(carso_prediction_logits(prediction)[k], logits[k], 1e-5);
-    for (int i = 0; i < COUNT; i++)
+    }
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq_tol(losses[i], -carso_prediction_log_odds(prediction)[i * SMALL_CLASSES + labels[i]], 1e-4);
+    }
 
     /* The margin's gradient, handed in. */
     how.loss = CARSO_LOSS_MARGIN;
@@ -321,11 +330,14 @@ START_TEST(gradient_of_the_defence)
     for (int i = 0; i < COUNT; i++) {
         double mean[SMALL_CLASSES] = {0};
         int other = labels[i] == 0;
-        for (int d = 0; d < DRAWS; d++)
-            for (int c = 0; c < SMALL_CLASSES; c++)
+        for (int d = 0; d < DRAWS; d++) {
+            for (int c = 0; c < SMALL_CLASSES; c++) {
                 mean[c] += logits[(d * COUNT + i) * SMALL_CLASSES + c];
-        for (int c = 0; c < SMALL_CLASSES; c++)
+            }
+        }
+        for (int c = 0; c < SMALL_CLASSES; c++) {
             other = c != labels[i] && mean[c] > mean[other] ? c : other;
+        }
         for (int d = 0; d < DRAWS; d++) {
             seeds[(d * COUNT + i) * SMALL_CLASSES + other] = 1.0 / DRAWS;
             seeds[(d * COUNT + i) * SMALL_CLASSES + labels[i]] = -1.0 / DRAWS;
@@ -382,22 +394,26 @@ static int own_loss(const carso_loss_batch *batch, void *user)
     own_cross_entropy *const own = user;
     own->had_labels = batch->labels != NULL;
     own->had_targets = batch->targets != NULL;
-    if (++own->calls == own->fail_at)
+    if (++own->calls == own->fail_at) {
         return -1;
+    }
     const int row = (int)batch->count * batch->classes;
     for (int i = 0; i < (int)batch->count; i++) {
         double mean[SMALL_CLASSES] = {0}, sum = 0;
         for (int c = 0; c < SMALL_CLASSES; c++) {
-            for (int d = 0; d < batch->draws; d++)
+            for (int d = 0; d < batch->draws; d++) {
                 mean[c] += batch->logits[d * row + i * SMALL_CLASSES + c] / batch->draws;
+            }
             sum += exp(mean[c]);
         }
         const int target = wanted[batch->image_index[i] - 40];
         batch->losses[i] = mean[target] - log(sum);
-        for (int d = 0; d < batch->draws; d++)
-            for (int c = 0; c < SMALL_CLASSES; c++)
+        for (int d = 0; d < batch->draws; d++) {
+            for (int c = 0; c < SMALL_CLASSES; c++) {
                 batch->logit_gradient[d * row + i * SMALL_CLASSES + c] =
                     ((c == target ? 1 : 0) - exp(mean[c]) / sum) / batch->draws;
+            }
+        }
     }
     return 0;
 }
@@ -422,10 +438,12 @@ START_TEST(gradient_towards_targets_and_of_own_losses)
         ck_assert_int_eq(carso_gradient(model, &images, targets, &how, plain, losses, NULL), CARSO_OK);
         how.targets = targets;
         ck_assert_int_eq(carso_gradient(model, &images, labels, &how, other, other_losses, NULL), CARSO_OK);
-        for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
             ck_assert(other[k] == -plain[k]);
-        for (int i = 0; i < COUNT; i++)
+        }
+        for (int i = 0; i < COUNT; i++) {
             ck_assert_double_eq(other_losses[i], -losses[i]);
+        }
 
         how.loss_function = own_loss;
         how.loss_user = &own;
@@ -436,12 +454,15 @@ START_TEST(gradient_towards_targets_and_of_own_losses)
         ck_assert_int_eq(carso_gradient(model, &images, NULL, &how, plain, NULL, NULL), CARSO_OK);
         ck_assert(!own.had_labels && !own.had_targets);
         double scale = 0;
-        for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
             scale = fmax(scale, fabs((double)other[k]));
-        for (int k = 0; k < COUNT * SMALL_IMAGE; k++) /* the logit gradients differ in their last bits */
+        }
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++) /* the logit gradients differ in their last bits */ {
             ck_assert_double_eq_tol(plain[k], other[k], 1e-5 * scale);
-        for (int i = 0; i < COUNT; i++)
+        }
+        for (int i = 0; i < COUNT; i++) {
             ck_assert_double_eq_tol(losses[i], other_losses[i], 1e-12);
+        }
         own = (own_cross_entropy){.fail_at = 1};
         ck_assert_int_eq(carso_gradient(model, &images, NULL, &how, plain, NULL, NULL), CARSO_ERROR_CALLBACK);
         check_message("returned -1", "number 40");
@@ -507,8 +528,9 @@ START_TEST(threads_share_a_model)
         jobs[t].first = 100 * t;
         ck_assert_int_eq(pthread_create(&thread[t], NULL, predict_in_thread, &jobs[t]), 0);
     }
-    for (int t = 0; t < THREADS; t++)
+    for (int t = 0; t < THREADS; t++) {
         pthread_join(thread[t], NULL);
+    }
     for (int t = 0; t < THREADS; t++) {
         ck_assert_int_eq(jobs[t].status, CARSO_OK);
         options.first_image = (uint64_t)jobs[t].first;

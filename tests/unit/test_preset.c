@@ -43,8 +43,9 @@ static uint64_t classifier_by_hand(int classes)
 static uint64_t tap_encoder_by_hand(int channels, int layers)
 {
     uint64_t sum = 0;
-    for (int i = 0; i < layers; i++)
+    for (int i = 0; i < layers; i++) {
         sum += CONVOLUTION(channels >> i, channels >> (i + 1), 3) + BATCH_NORM(channels >> (i + 1));
+    }
     return sum;
 }
 
@@ -60,8 +61,9 @@ static uint64_t purifier_by_hand(int side, int condition, int latent)
         sum += (uint64_t)taps[i] * tap_encoder_by_hand(channels, layers);
         features += (uint64_t)taps[i] * (uint64_t)(channels >> layers) * (uint64_t)(tap_side * tap_side);
     }
-    if (side == 32)
+    if (side == 32) {
         ck_assert_uint_eq(features, 147040); /* as the paper's (a) has it */
+    }
     sum += features * c + BATCH_NORM(c);
     /* Table 8: input encoder 3 -> 6 -> 12, each halving the sides; table 9: joint encoder, mean, log-variance. */
     sum += CONVOLUTION(3, 6, 3) + BATCH_NORM(6) + CONVOLUTION(6, 12, 3) + BATCH_NORM(12);
@@ -89,8 +91,9 @@ static carso_status untouched_parameter(void *user, const char *name, int rank, 
 {
     size_t bytes = sizeof(float);
     (void)name;
-    for (int i = 0; i < rank; i++)
+    for (int i = 0; i < rank; i++) {
         bytes *= (size_t)dimension[i];
+    }
     ck_assert_uint_le(bytes, RESERVED_BYTES);
     return cso_parameter_create_mapped(user, rank, dimension, reserved, NULL, out);
 }
@@ -123,8 +126,9 @@ START_TEST(parameters_are_those_of_the_tables)
     const int image = cso_graph_find_value(built->decoder, "reconstruction");
     ck_assert_int_ge(image, 0);
     ck_assert_int_eq(built->decoder->value[image].shape.dimension[1], expected->side);
-    if (_i == 0)
+    if (_i == 0) {
         ck_assert_double_eq_tol((double)cso_graph_multiply_adds(model->classifier), 5.25e9, .01e9);
+    }
     cso_purifier_destroy(context, built);
     carso_model_destroy(model);
     carso_context_destroy(context);
@@ -169,8 +173,9 @@ END_TEST
 
 START_TEST(names)
 {
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         ck_assert_str_eq(carso_preset_name(i), scenarios[i].name);
+    }
     ck_assert_ptr_null(carso_preset_name(3));
     ck_assert_ptr_null(carso_preset_name(SIZE_MAX));
 
@@ -216,8 +221,9 @@ START_TEST(classes_have_their_names)
     ck_assert_str_eq(options.class_names[9], "truck");
     ck_assert_int_eq(carso_model_options_preset(&options, sizeof options, "cifar100"), CARSO_OK);
     ck_assert_str_eq(options.class_names[99], "worm");
-    for (int i = 1; i < 100; i++) /* the data set's labels are in the order of the names */
+    for (int i = 1; i < 100; i++) /* the data set's labels are in the order of the names */ {
         ck_assert_int_lt(strcmp(options.class_names[i - 1], options.class_names[i]), 0);
+    }
 }
 END_TEST
 

@@ -75,9 +75,10 @@ static void check_parameter(const cso_graph *graph, const char *name, int rank, 
     ck_assert_msg(index >= 0, "no parameter %s", name);
     const cso_parameter *parameter = graph->parameter[index].parameter;
     ck_assert_int_eq(parameter->rank, rank);
-    for (int i = 0; i < rank; i++)
+    for (int i = 0; i < rank; i++) {
         ck_assert_msg(parameter->dimension[i] == dimension[i], "dimension %d of %s is %d, not %d", i, name,
                       (int)parameter->dimension[i], (int)dimension[i]);
+    }
 }
 
 #define CHECK_PARAMETER(graph, name, ...)                                                                              \
@@ -281,8 +282,9 @@ START_TEST(test_initial_weights)
         ck_assert(first->constant);
         if (name[8] != '0' && strncmp(name + 9, ".1.", 3) == 0) { /* decoder.K.1: BatchNorm */
             const float expected = strstr(name, "bias") != NULL || strstr(name, "mean") != NULL ? 0.0f : 1.0f;
-            for (size_t j = 0; j < first->count; j++)
+            for (size_t j = 0; j < first->count; j++) {
                 ck_assert_float_eq(first->host[j], expected);
+            }
         } else {
             ck_assert_int_ne(memcmp(first->host, other->host, first->count * sizeof(float)), 0);
         }
@@ -299,8 +301,9 @@ START_TEST(test_initial_weights)
     ck_assert_float_le(largest, bound);
     ck_assert_float_gt(largest, 0.95f * bound);
     ck_assert_float_lt(fabsf(sum), 0.2f * bound * (float)weight->count);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         cso_purifier_destroy(context, purifier[i]);
+    }
     carso_model_destroy(model);
 }
 END_TEST
@@ -311,8 +314,9 @@ START_TEST(test_runs)
     float image[2 * 28 * 28];
     static float reconstruction[3 * 2 * 28 * 28];
     static const uint64_t image_index[2] = {5, 6};
-    for (int i = 0; i < 2 * 28 * 28; i++)
+    for (int i = 0; i < 2 * 28 * 28; i++) {
         image[i] = (float)(i % 13) / 12.0f;
+    }
     const cso_run run = {.images = image,
                          .element = CSO_F32,
                          .count = 2,
@@ -345,8 +349,9 @@ START_TEST(test_each_allocation_failing)
         counts.failing = failing;
         status = carso_model_add_purifier(model, &options, &result);
         ck_assert(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY);
-        if (status != CARSO_OK)
+        if (status != CARSO_OK) {
             ck_assert_int_eq(counts.held, held);
+        }
     }
     counts.failing = 0;
     carso_model_destroy(result);

@@ -71,8 +71,9 @@ static void compare(bool with_gradient, const uint8_t *done, const int32_t *towa
         ck_assert_uint_eq(together.next_draw, apart.next_draw);
         ck_assert_uint_eq(together.next_draw, (fixed ? 1 : round + 1) * EOT * DRAWS);
         for (int i = 0; i < COUNT; i++) {
-            if (done && done[i])
+            if (done && done[i]) {
                 continue;
+            }
             ck_assert(together.loss[i] == apart.loss[i]);
             ck_assert(together.wrong[i] == apart.wrong[i] && together.bad[i] == 0 && apart.bad[i] == 0);
             double largest = 0, difference = 0;
@@ -139,9 +140,10 @@ static int spoiling_loss(const carso_loss_batch *batch, void *user)
         const bool bad = batch->image_index[i] == 8 && how->seen >= how->from && how->seen < how->to;
         how->seen += batch->image_index[i] == 8;
         batch->losses[i] = bad && !how->slopes ? NAN : batch->logits[(int64_t)i * batch->classes];
-        for (int64_t k = 0; batch->logit_gradient && k < batch->draws * batch->classes; k++)
+        for (int64_t k = 0; batch->logit_gradient && k < batch->draws * batch->classes; k++) {
             batch->logit_gradient[k / batch->classes * row + (int64_t)i * batch->classes + k % batch->classes] =
                 bad && how->slopes ? NAN : (double)(k % batch->classes);
+        }
     }
     return 0;
 }
@@ -177,8 +179,9 @@ static carso_status overflowing_query(void *self, const cso_query *query)
     }
     for (int64_t i = 0; i < query->count; i++) {
         query->exponent[i] = 0;
-        for (int j = 0; j < SMALL_IMAGE; j++)
+        for (int j = 0; j < SMALL_IMAGE; j++) {
             query->gradient[i * SMALL_IMAGE + j] = i == 2 ? INFINITY : 1;
+        }
     }
     return CARSO_OK;
 }
@@ -249,8 +252,9 @@ START_TEST(allocations_failing)
         query.count = 1;
         atomic_store(&counts.failing, atomic_load(&counts.made) + n);
         status = cso_mean_query_open(&query, true);
-        if (status == CARSO_OK)
+        if (status == CARSO_OK) {
             status = cso_mean_query_run(&query, points, NULL, NULL, true);
+        }
         atomic_store(&counts.failing, 0);
         ck_assert(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY);
         cso_mean_query_close(&query);

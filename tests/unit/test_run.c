@@ -36,8 +36,9 @@ static void check_differences(bool defence, carso_loss loss)
     double images[COUNT * SMALL_IMAGE], gradient[COUNT * SMALL_IMAGE], losses[COUNT];
     cso_loss_request request = {.loss = loss, .labels = labels, .context = context};
     fill_images(single, COUNT);
-    for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
         images[k] = single[k];
+    }
     cso_run run = {
         .images = images,
         .element = CSO_F64,
@@ -103,15 +104,19 @@ START_TEST(backends_agree)
         carso_context_destroy(context);
     }
     double largest = 0;
-    for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
         largest = fmax(largest, fabs((double)precise.gradient[k]));
+    }
     ck_assert_double_gt(largest, 0);
-    for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
         ck_assert_double_eq_tol(single.gradient[k], precise.gradient[k], 1e-4 * largest);
-    for (int k = 0; k < ROWS * SMALL_CLASSES; k++)
+    }
+    for (int k = 0; k < ROWS * SMALL_CLASSES; k++) {
         ck_assert_double_eq_tol(single.logits[k], precise.logits[k], 1e-5);
-    for (int k = 0; k < ROWS * SMALL_IMAGE; k++)
+    }
+    for (int k = 0; k < ROWS * SMALL_IMAGE; k++) {
         ck_assert_double_eq_tol(single.reconstructions[k], precise.reconstructions[k], 1e-5);
+    }
 }
 END_TEST
 
@@ -136,10 +141,12 @@ START_TEST(splitting_changes_nothing)
         run = basic_run(images, &request, &forward);
         run.gradient = NULL; /* another program, with other fusions */
         ck_assert_int_eq(cso_run_defence(model, &run), CARSO_OK);
-        for (int i = 0; i < ROWS * SMALL_CLASSES; i++)
+        for (int i = 0; i < ROWS * SMALL_CLASSES; i++) {
             ck_assert_double_eq_tol(forward.logits[i], whole.logits[i], 1e-5);
-        for (int i = 0; k > 0 && i < COUNT * SMALL_IMAGE; i++)
+        }
+        for (int i = 0; k > 0 && i < COUNT * SMALL_IMAGE; i++) {
             ck_assert_float_eq_tol(split.gradient[i], whole.gradient[i], 1e-6f);
+        }
         if (k > 0) {
             ck_assert_mem_eq(split.logits, whole.logits, sizeof whole.logits);
             ck_assert_mem_eq(split.losses, whole.losses, sizeof whole.losses);
@@ -179,14 +186,16 @@ START_TEST(other_ways_to_the_same_numbers)
     run.first_draw = 1000;
     ck_assert_int_eq(cso_run_defence(model, &run), CARSO_OK);
 
-    for (int d = 0; d < DRAWS; d++)
+    for (int d = 0; d < DRAWS; d++) {
         for (int i = 0; i < COUNT; i++) {
             float latent[LATENT];
             const cso_random stream = {77, CSO_PURPOSE_LATENT, image_index[i], 1000 + (uint32_t)d};
             cso_random_normal(&stream, 0, LATENT, latent);
-            for (int j = 0; j < LATENT; j++)
+            for (int j = 0; j < LATENT; j++) {
                 latents[(d * COUNT + i) * LATENT + j] = latent[j];
+            }
         }
+    }
     run = basic_run(NULL, &request, &found);
     run.source = copy_source;
     run.source_user = images;
@@ -216,10 +225,12 @@ static carso_status steep_function(void *user, int64_t first, int64_t count, int
     (void)user;
     (void)first;
     (void)logits;
-    for (int64_t k = 0; gradient && k < draws * count * classes; k++)
+    for (int64_t k = 0; gradient && k < draws * count * classes; k++) {
         gradient[k] = k % classes == 0 ? steepness : -0.25 * steepness;
-    for (int64_t i = 0; losses && i < count; i++)
+    }
+    for (int64_t i = 0; losses && i < count; i++) {
         losses[i] = 0;
+    }
     return CARSO_OK;
 }
 
@@ -243,13 +254,15 @@ START_TEST(exponents_keep_steep_and_flat_gradients)
             steepness = ldexp(1, power);
             run.gradient_exponent = exponent;
             ck_assert_int_eq(go(model, &run), CARSO_OK);
-            for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+            for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
                 ck_assert(ldexp((double)scaled.gradient[k], exponent[k / SMALL_IMAGE] - power) ==
                           (double)plain.gradient[k]);
+            }
             run.gradient_exponent = NULL; /* then float says what it can */
             ck_assert_int_eq(go(model, &run), CARSO_OK);
-            for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+            for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
                 ck_assert(plain.gradient[k] == 0 || (power < 0 ? scaled.gradient[k] == 0 : isinf(scaled.gradient[k])));
+            }
         }
     }
     carso_model_destroy(model);

@@ -58,8 +58,9 @@ START_TEST(sets_are_those_sets_one_by_one)
     carso_model *const model = small_model(context);
     cso_loss_request request = {.context = context};
     fill_images(single, COUNT);
-    for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
         images[k] = single[k];
+    }
     cso_run run = set_run(images, &request, &together, SETS, 0);
     ck_assert_int_eq(cso_run_defence(model, &run), CARSO_OK);
     memset(expected, 0, sizeof expected);
@@ -67,8 +68,9 @@ START_TEST(sets_are_those_sets_one_by_one)
     for (int set = 0; set < SETS; set++) {
         run = set_run(images, &request, &one, 1, set);
         ck_assert_int_eq(cso_run_defence(model, &run), CARSO_OK);
-        for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+        for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
             expected[k] += one.gradient[k];
+        }
         ck_assert_mem_eq(together.losses + set * COUNT, one.losses, COUNT * sizeof *one.losses);
         ck_assert_mem_eq(together.wrong + set * COUNT, one.wrong, COUNT);
         ck_assert_mem_eq(together.logits + set * SET_DRAWS * COUNT * SMALL_CLASSES, one.logits,
@@ -82,24 +84,28 @@ START_TEST(sets_are_those_sets_one_by_one)
     }
     ck_assert(wrong > 0 && wrong < SETS * COUNT);
     double largest = 0;
-    for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
         largest = fmax(largest, fabs(expected[k]));
+    }
     ck_assert_double_gt(largest, 0);
-    for (int k = 0; k < COUNT * SMALL_IMAGE; k++)
+    for (int k = 0; k < COUNT * SMALL_IMAGE; k++) {
         ck_assert_double_eq_tol(together.gradient[k], expected[k], 1e-12 * largest);
+    }
 
     run = set_run(images, &request, &one, SETS, 0);
     run.gradient = NULL;
     run.bad_gradient = NULL;
     ck_assert_int_eq(cso_run_defence(model, &run), CARSO_OK);
-    for (int k = 0; k < SETS * COUNT; k++)
+    for (int k = 0; k < SETS * COUNT; k++) {
         ck_assert_double_eq_tol(one.losses[k], together.losses[k], 1e-12 * fabs(together.losses[k]));
+    }
     ck_assert_mem_eq(one.wrong, together.wrong, sizeof one.wrong);
     run.losses = NULL;
     memset(one.reconstructions, 0xff, sizeof one.reconstructions);
     ck_assert_int_eq(cso_run_purify(model, &run), CARSO_OK);
-    for (int k = 0; k < SET_ROWS * SMALL_IMAGE; k++)
+    for (int k = 0; k < SET_ROWS * SMALL_IMAGE; k++) {
         ck_assert_double_eq_tol(one.reconstructions[k], together.reconstructions[k], 1e-12);
+    }
 
     run.element = CSO_F32;
     run.images = single;
@@ -135,8 +141,9 @@ static carso_status uneven_function(void *user, int64_t first, int64_t count, in
             const bool flat = how->power[set] == SKIP || class < how->first_class[set] ||
                               (how->flat_images >> (first + i) % COUNT & 1);
             *slope = flat ? 0 : ldexp(1.0 + (double)class, how->power[set]);
-            if (set == 1 && (first + i) % COUNT == how->spoilt_image)
+            if (set == 1 && (first + i) % COUNT == how->spoilt_image) {
                 *slope = NAN;
+            }
         }
     }
     return CARSO_OK;
@@ -152,8 +159,9 @@ static void cut_last_class(carso_model *model)
     cso_parameter *cut = NULL;
     float *const values = malloc(old->count * sizeof *values);
     ck_assert_ptr_nonnull(values);
-    for (size_t k = 0; k < old->count; k++)
+    for (size_t k = 0; k < old->count; k++) {
         values[k] = k / row == 3 ? 0 : old->host[k];
+    }
     ck_assert_int_eq(cso_parameter_create(model->context, old->rank, old->dimension, values, &cut), CARSO_OK);
     free(values);
     cso_parameter_release(old);
@@ -176,8 +184,9 @@ static void run_uneven(carso_model *model, uneven how, const float *images, floa
     run.gradient_exponent = exponent;
     run.bad_gradient = bad;
     ck_assert_int_eq(cso_run_defence(model, &run), CARSO_OK);
-    for (int k = 0; k < 3 * COUNT; k++)
+    for (int k = 0; k < 3 * COUNT; k++) {
         ck_assert_double_eq(losses[k], k);
+    }
 }
 
 /*
@@ -213,8 +222,9 @@ START_TEST(sets_of_other_sizes_add_up)
                 leader[k] < 0 ? 0 : ldexp((double)alone[leader[k]][j], alone_exponent[leader[k]][i] + power[k]);
             ck_assert(ldexp((double)found[j], exponent[i]) == expected);
         }
-        for (int j = 0; j < 3 * COUNT; j++)
+        for (int j = 0; j < 3 * COUNT; j++) {
             ck_assert_int_eq(bad[j], 0);
+        }
     }
     run_uneven(model, (uneven){{0, -7, 3}, {0}, -1, 0}, images, found, exponent, NULL);
     double largest = 0, difference = 0;
@@ -244,14 +254,16 @@ START_TEST(a_set_that_is_not_finite_is_named)
     fill_images(images, COUNT);
     run_uneven(model, (uneven){{0, 4, 0}, {0}, -1, 0}, images, plain, exponent[0], bad);
     run_uneven(model, (uneven){{0, 4, 0}, {0}, 1, 0}, images, found, exponent[1], bad);
-    for (int k = 0; k < 3 * COUNT; k++)
+    for (int k = 0; k < 3 * COUNT; k++) {
         ck_assert_int_eq(bad[k], k == COUNT + 1);
+    }
     ck_assert_mem_eq(found, plain, SMALL_IMAGE * sizeof *found);
     ck_assert_mem_eq(found + 2 * SMALL_IMAGE, plain + 2 * SMALL_IMAGE, SMALL_IMAGE * sizeof *found);
     ck_assert(exponent[0][0] == exponent[1][0] && exponent[0][2] == exponent[1][2]);
     int finite = 0;
-    for (int j = SMALL_IMAGE; j < 2 * SMALL_IMAGE; j++)
+    for (int j = SMALL_IMAGE; j < 2 * SMALL_IMAGE; j++) {
         finite += isfinite(found[j]) != 0;
+    }
     ck_assert_int_lt(finite, SMALL_IMAGE);
     carso_model_destroy(model);
     carso_context_destroy(context);
@@ -277,8 +289,9 @@ START_TEST(images_without_a_gradient_leave_the_others_as_they_are)
             ck_assert(found[j] == (left_out ? 0.0F : plain[j]));
             ck_assert(left_out || exponent[0][i] == exponent[1][i]);
         }
-        for (int j = 0; j < 3 * COUNT; j++)
+        for (int j = 0; j < 3 * COUNT; j++) {
             ck_assert_int_eq(bad[j], 0);
+        }
     }
     carso_model_destroy(model);
     carso_context_destroy(context);

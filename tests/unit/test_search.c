@@ -37,8 +37,9 @@ END_TEST
 
 START_TEST(epsilon_0_changes_nothing)
 {
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         epsilon[i] = 0;
+    }
     for (int norm = 0; norm < 2; norm++) {
         search.norm = (carso_norm)norm;
         ck_assert_int_eq(either(_i), CARSO_OK);
@@ -104,8 +105,9 @@ START_TEST(early_stop_ends_per_image)
     ck_assert_int_eq(either(_i), CARSO_OK);
     const int all = land.images_seen;
     double highest = -INFINITY;
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         highest = fmax(highest, first_loss[i]);
+    }
     const double full = last_loss[0];
     land.threshold = highest + 1e-3;
     land.images_seen = 0;
@@ -113,8 +115,9 @@ START_TEST(early_stop_ends_per_image)
     ck_assert_int_eq(either(_i), CARSO_OK);
     check_bounds();
     ck_assert_int_lt(land.images_seen, all / 2);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_gt(last_loss[i], land.threshold);
+    }
     ck_assert_double_le(last_loss[0], full);
 
     land.threshold = -INFINITY; /* wrong as they are */
@@ -136,13 +139,16 @@ START_TEST(last_loss_is_of_fresh_draws)
     /* evaluation 0: the images; Square then has 8, APGD 9, before the one that reports */
     ck_assert_int_eq(land.calls, _i ? 10 : 11);
     const double expected = _i ? -10 : 10;
-    for (int i = 0; i < COUNT; i++)
-        if (memcmp(adversarial + i * SIZE, original + i * SIZE, SIZE * sizeof *original) != 0)
+    for (int i = 0; i < COUNT; i++) {
+        if (memcmp(adversarial + i * SIZE, original + i * SIZE, SIZE * sizeof *original) != 0) {
             ck_assert_double_eq(last_loss[i], height_at(&land, adversarial + i * SIZE, NULL) + expected);
+        }
+    }
     search.eot = 2;
     ck_assert_int_eq(either(_i), CARSO_OK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_eq_tol(last_loss[i], height_at(&land, adversarial + i * SIZE, NULL), 1e-12);
+    }
 }
 END_TEST
 
@@ -165,14 +171,17 @@ START_TEST(draws_can_be_held_still)
     ck_assert_int_eq(land.calls, 2 * (1 + 2 * (evaluations + 1)));
     uint32_t fresh = 0;
     int call = 0;
-    for (int e = 0; e < 2; e++)
+    for (int e = 0; e < 2; e++) {
         ck_assert_uint_eq(land.draws_used[call++], 3 * fresh++);
+    }
     for (int run = 0; run < 2; run++) {
-        for (int k = 0; k < 2 * evaluations; k++)
+        for (int k = 0; k < 2 * evaluations; k++) {
             ck_assert_uint_eq(land.draws_used[call++], 3 * (fresh + (uint32_t)k % 2));
+        }
         fresh += 2;
-        for (int e = 0; e < 2; e++)
+        for (int e = 0; e < 2; e++) {
             ck_assert_uint_eq(land.draws_used[call++], 3 * fresh++);
+        }
     }
 }
 END_TEST
@@ -181,8 +190,9 @@ END_TEST
 START_TEST(another_objective_judges)
 {
     landscape other = land;
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         other.weight[j] += 0.3f * (uniform() - 0.5f);
+    }
     const cso_objective judging = {
         .self = &other, .query = landscape_query, .image_size = SIZE, .draws = 2, .context = context};
     float alone[ALL];
@@ -197,8 +207,9 @@ START_TEST(another_objective_judges)
         ck_assert_double_eq_tol(first_loss[i], height_at(&other, original + i * SIZE, NULL), 1e-12);
         ck_assert_double_eq_tol(last_loss[i], height_at(&other, adversarial + i * SIZE, NULL), 1e-12);
     }
-    for (int j = 0; j < SIZE; j++)
+    for (int j = 0; j < SIZE; j++) {
         other.weight[j] = -land.weight[j]; /* what attacks the one defends the other: the images are kept */
+    }
     search.early_stop = true; /* of what is attacked */
     other.threshold = -INFINITY;
     ck_assert_int_eq(either(_i), CARSO_OK);
@@ -229,9 +240,10 @@ START_TEST(targets_are_tried_and_judged_untargeted)
                             height_at(&land, original + i * SIZE, NULL));
     }
     ck_assert_int_eq(pgd(0.05, 0), CARSO_OK);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_lt(height_at(&land, adversarial + i * SIZE, NULL),
                             height_at(&land, original + i * SIZE, NULL));
+    }
     search.target_sets = 2;
     search.judged_untargeted = true;
     ck_assert_int_eq(apgd(), CARSO_OK);
@@ -258,8 +270,9 @@ START_TEST(cancelled_keeps_the_best_so_far)
     stop_at = 130;
     ck_assert_int_eq(either(_i), CARSO_CANCELLED);
     check_bounds();
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         ck_assert_double_gt(gain(i), 0);
+    }
 }
 END_TEST
 

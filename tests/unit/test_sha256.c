@@ -10,8 +10,9 @@ static void check_digest(const char *text, size_t repeats, const char *expected)
     char found[CSO_SHA256_TEXT];
     cso_sha256 hash;
     cso_sha256_begin(&hash);
-    for (size_t i = 0; i < repeats; i++)
+    for (size_t i = 0; i < repeats; i++) {
         cso_sha256_add(&hash, text, strlen(text));
+    }
     cso_sha256_end(&hash, found);
     ck_assert_str_eq(found, expected);
 }
@@ -31,16 +32,18 @@ END_TEST
 START_TEST(parts)
 {
     char text[200], whole[CSO_SHA256_TEXT], piecewise[CSO_SHA256_TEXT];
-    for (size_t i = 0; i < sizeof text; i++)
+    for (size_t i = 0; i < sizeof text; i++) {
         text[i] = (char)(i * 7);
+    }
     for (size_t size = 50; size < sizeof text; size++) {
         cso_sha256 hash;
         cso_sha256_begin(&hash);
         cso_sha256_add(&hash, text, size);
         cso_sha256_end(&hash, whole);
         cso_sha256_begin(&hash);
-        for (size_t i = 0; i < size; i++)
+        for (size_t i = 0; i < size; i++) {
             cso_sha256_add(&hash, text + i, 1);
+        }
         cso_sha256_end(&hash, piecewise);
         ck_assert_str_eq(whole, piecewise);
     }

@@ -66,20 +66,24 @@ START_TEST(initialisers_write_what_they_are_told)
     memset(whole, GUARD, sizeof whole);
     checked->fill(whole, checked->size);
     ck_assert_uint_eq(stated_size(whole), checked->size);
-    for (size_t i = checked->size; i < sizeof whole; i++)
+    for (size_t i = checked->size; i < sizeof whole; i++) {
         ck_assert_msg(whole[i] == GUARD, "%s: byte %zu was written", checked->name, i);
+    }
 
     for (size_t size = 0; size < checked->size + 64; size++) {
         memset(part, GUARD, sizeof part);
         checked->fill(part, size);
         const size_t written = size < sizeof(size_t) ? 0 : size;
-        if (written > 0)
+        if (written > 0) {
             ck_assert_uint_eq(stated_size(part), size);
-        for (size_t i = sizeof(size_t); i < written; i++)
+        }
+        for (size_t i = sizeof(size_t); i < written; i++) {
             ck_assert_msg(part[i] == (i < checked->size ? whole[i] : 0), "%s of %zu bytes: byte %zu is %u",
                           checked->name, size, i, part[i]);
-        for (size_t i = written; i < sizeof part; i++)
+        }
+        for (size_t i = written; i < sizeof part; i++) {
             ck_assert_msg(part[i] == GUARD, "%s of %zu bytes: byte %zu was written", checked->name, size, i);
+        }
     }
     checked->fill(NULL, checked->size);
 }
@@ -183,15 +187,17 @@ START_TEST(information_is_cut_or_extended_to_the_caller_s_size)
     ck_assert_int_eq(carso_model_get_info(model, &info.known), CARSO_OK);
     ck_assert_uint_eq(info.known.struct_size, older);
     ck_assert_int_eq(info.known.classes, 4);
-    for (size_t i = older; i < sizeof info; i++)
+    for (size_t i = older; i < sizeof info; i++) {
         ck_assert_msg(info.bytes[i] == GUARD, "byte %zu was written", i);
+    }
 
     memset(&info, GUARD, sizeof info);
     info.known.struct_size = sizeof info;
     ck_assert_int_eq(carso_model_get_info(model, &info.known), CARSO_OK);
     ck_assert_int_eq(info.known.has_purifier, 0);
-    for (size_t i = sizeof(carso_model_info); i < sizeof info; i++)
+    for (size_t i = sizeof(carso_model_info); i < sizeof info; i++) {
         ck_assert_msg(info.bytes[i] == 0, "byte %zu is %u", i, info.bytes[i]);
+    }
     carso_model_destroy(model);
     carso_context_destroy(context);
 }

@@ -112,8 +112,9 @@ START_TEST(both_splits)
     static const int labels[] = {2, 0, 1, 0}, levels[] = {100, 101, 103, 102}; /* as the list has them */
     carso_dataset *dataset = open_set(CARSO_SPLIT_TRAIN);
     check_images(dataset, train_labels, train_levels, 9);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         ck_assert_str_eq(carso_dataset_class_name(dataset, i), classes[i]);
+    }
     carso_dataset_destroy(dataset);
     dataset = open_set(CARSO_SPLIT_TEST);
     check_images(dataset, labels, levels, VALIDATION);
