@@ -118,8 +118,8 @@ class Training(ProgramTest):
 
     def test_small_network_learns(self):
         out, _ = self.run_program("train-classifier", "data", "-o", "c.st", "-E", "3", "-b", "32", "-w", "1", "-t", "1",
-                                  "--pgd-steps", "0", "--validate", "16", "--json", "-q")
-        # Bands in ten places are easy; chance is a tenth.
+                                  "--pgd-steps", "0", "--validate", "16", "-l", "0.05", "--json", "-q")
+        # Bands in ten places are easy; chance is a tenth. At the default rate so few steps end in another place on each processor.
         self.assertGreater(json.loads(out.splitlines()[-1])["test_classifier"], 0.8)
 
     def test_same_seed_same_bytes(self):
