@@ -110,9 +110,9 @@ int32_t training_steps_per_epoch(const training_settings *training, const carso_
     return (int32_t)(used / (uint64_t)training->batch);
 }
 
-/* Means over an epoch. */
+/* Over the steps of an epoch; after an interruption, over those since. */
 typedef struct epoch_sums {
-    int steps;
+    int steps, of;
     double loss, reconstruction, kl, diversity, accuracy;
     carso_train_report last;
 } epoch_sums;
@@ -174,8 +174,9 @@ static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, 
 {
     double n = sums->steps;
     if (run->task->settings->common.json) {
-        json_t *line = json_pack("{s:I, s:f, s:f, s:f, s:f}", "epoch", (json_int_t)epoch, "loss", sums->loss / n, "learning_rate",
-                                 sums->last.learning_rate, "gradient_norm", sums->last.gradient_norm, "seconds", seconds);
+        json_t *line = json_pack("{s:I, s:i, s:f, s:f, s:f, s:f}", "epoch", (json_int_t)epoch, "steps", sums->steps, "loss",
+                                 sums->loss / n, "learning_rate", sums->last.learning_rate, "gradient_norm",
+                                 sums->last.gradient_norm, "seconds", seconds);
         if (run->task->purifier) {
             json_object_set_new(line, "reconstruction", json_real(sums->reconstruction / n));
             json_object_set_new(line, "kl", json_real(sums->kl / n));
@@ -200,14 +201,19 @@ static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, 
         if (measured->measured) {
             printf("  test: defence %.3f", measured->robust);
         }
-        printf("  %.0f s\n", seconds);
     } else {
         printf("epoch %lld/%lld  loss %.4f  accuracy %.3f  epsilon %.4f  rate %.3g", (long long)epoch,
                (long long)run->task->settings->epochs, sums->loss / n, sums->accuracy / n, sums->last.epsilon, sums->last.learning_rate);
         if (measured->measured) {
             printf("  test: clean %.3f, PGD-20 %.3f", measured->classifier, measured->attacked);
         }
-        printf("  %.0f s\n", seconds);
+    }
+    if (!run->task->settings->common.json) {
+        printf("  %.0f s", seconds);
+        if (sums->steps < sums->of) {
+            printf(", the last %d of %d steps", sums->steps, sums->of);
+        }
+        printf("\n");
     }
     fflush(stdout);
 }
@@ -380,7 +386,7 @@ static exit_status train(const loop *run)
     double started = session_seconds();
     while (status == STATUS_OK) {
         uint64_t epoch = carso_trainer_step(run->trainer) / (uint64_t)state.steps_per_epoch;
-        epoch_sums sums = {0};
+        epoch_sums sums = {.of = state.steps_per_epoch};
         validation measured = {0};
         if (epoch >= (uint64_t)run->task->settings->epochs) {
             break;

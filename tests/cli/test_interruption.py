@@ -12,6 +12,7 @@ import sample_files
 from program import CLASSIFIER_TRAINING, PATIENCE, PURIFIER_TRAINING, TrainedTest, describe_status
 
 EPOCHS = 12
+STEPS = 4  # in each, of 128 images
 
 
 def contents(path):
@@ -44,11 +45,17 @@ class Interruption(TrainedTest):
         code, err = self.stop_after_epochs(training("part.st"), 2, signal.SIGINT)
         self.assertEqual(code, 130, describe_status(code) + err)
         self.assertRegex(err, r"interrupted after \d+ steps; '--resume' goes on from part\.st\.checkpoint\n\Z")
+        steps = int(err.split("interrupted after ")[1].split()[0])
         self.assertEqual(sorted(os.listdir(self.folder)), ["part.st.checkpoint", "whole.st"])
         # A checkpoint is a model as well.
         self.assertIn("classifier of 1x28x28", self.run_program("info", "part.st.checkpoint")[0])
         out, _ = self.run_program(*training("part.st"), "-q", "--resume")
         self.assertLess(out.count("epoch "), EPOCHS)
+        # The first line says of how many steps its means are, where not of all.
+        lines = out.splitlines()
+        done = steps % STEPS
+        self.assertTrue(lines[0].endswith(f" s, the last {STEPS - done} of {STEPS} steps" if done else " s"), f"{steps} steps, then: {lines[0]}")
+        self.assertTrue(all(line.endswith(" s") for line in lines[1:-1]), out)
         self.assertEqual(contents(self.path("part.st")), contents(self.path("whole.st")))
         self.assertEqual(sorted(os.listdir(self.folder)), ["part.st", "whole.st"])
 
