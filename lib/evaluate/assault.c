@@ -138,6 +138,8 @@ carso_status cso_evaluation_attack(carso_evaluation *evaluation, const cso_unit 
                                        .purpose = CSO_PURPOSE_SELECTION,
                                        .correct = held.correct,
                                        .progress = progress};
+    progress->before += progress->share; /* what follows takes little, and says that it begins */
+    progress->share = 0;
     status = cso_score(evaluation, &request);
     if (status == CARSO_OK) {
         take(evaluation, unit, &held, result, inside);

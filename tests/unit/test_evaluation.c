@@ -192,6 +192,7 @@ static int watch_progress(const carso_progress *progress, void *user)
     watch *const seen = user;
     ck_assert_str_eq(progress->unit, "evaluations");
     ck_assert_uint_le(progress->done, progress->total);
+    ck_assert_uint_ge(progress->done, seen->last);
     ck_assert(seen->total == 0 || seen->total == progress->total);
     seen->total = progress->total;
     seen->last = progress->done;
