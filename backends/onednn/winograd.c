@@ -13,9 +13,8 @@ enum { LINE = 16, HALVED = 16 };
 #define SHARED_BLOCK 128
 #define BLOCK_SHARE 16
 /* Shares of the memory limit above which a layer's transformed weights are kept only half made, or not at all: the rest
- * is done anew for each block, for a few frequencies of a panel at a time, in the cache. For gradients to the input, next
- * to whose buffers weights are small, they are kept whole up to the latter. Bytes of a block's frequencies where all of
- * it is done anew. */
+ * is done anew for each block, for a few frequencies of a panel at a time, in the cache. Bytes of a block's frequencies
+ * where all of it is done anew. */
 #define WHOLE_SHARE 64
 #define HALF_SHARE 16
 #define PLAIN_BLOCK ((size_t)48 << 20)
@@ -117,7 +116,7 @@ static cso_winograd_form form_of(const carso_context *context, const cso_winogra
                                  bool constant)
 {
     const size_t limit = context->memory_limit, whole = weight_bytes(set, shape);
-    if (whole <= limit / (shape->turned && constant ? HALF_SHARE : WHOLE_SHARE)) {
+    if (whole <= limit / WHOLE_SHARE) {
         return CSO_WINOGRAD_WHOLE;
     }
     return whole <= limit / HALF_SHARE && constant ? CSO_WINOGRAD_HALF : CSO_WINOGRAD_PLAIN;
@@ -493,7 +492,7 @@ static void column_in(const cso_winograd_product *p, const float *source, const 
         const bool inside = y >= 0 && y < s->in_height && x >= 0 && x < s->in_width;
         pixel[i] = inside ? image + (y * s->in_width + x) * s->in : zero;
     }
-    p->set->transform_column(pixel, s->in, v + (size_t)column * p->v_stride, p->v_pitch);
+    p->set->transform_column(pixel, s->turned ? p->scale : NULL, s->in, v + (size_t)column * p->v_stride, p->v_pitch);
 }
 
 static void column_out(const cso_device *device, const cso_winograd_product *p, const cso_product_arguments *a,
@@ -506,8 +505,8 @@ static void column_out(const cso_device *device, const cso_winograd_product *p, 
     const int64_t height = s->out_height - y < step ? s->out_height - y : step;
     const int64_t offset = (strip / strips * s->out_height + y) * row + x * s->out;
     float *const to = a->out + offset;
-    p->set->finish_column(m + (size_t)(strip * strip_width(s) + x) * p->m_stride, p->m_pitch, s->out, height, p->scale,
-                          with->bias, with->residual ? with->residual + offset : NULL, to, (size_t)row);
+    p->set->finish_column(m + (size_t)(strip * strip_width(s) + x) * p->m_stride, p->m_pitch, s->out, height,
+                          s->turned ? NULL : p->scale, with->bias, with->residual ? with->residual + offset : NULL, to, (size_t)row);
     for (int64_t i = 0; i < height && with->activation != CSO_NO_ACTIVATION; i++) {
         device->loops->activate((size_t)s->out, with->activation, with->slope, to + i * row, to + i * row);
     }

@@ -32,7 +32,7 @@ typedef struct cso_winograd {
      * channel]. */
     void (*transform_input)(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch);
     /* The same of a column of side pixels, from row to row alone. */
-    void (*transform_column)(const float *const *pixel, int64_t channels, float *v, size_t pitch);
+    void (*transform_column)(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch);
     /* m[row * m_stride + output] = sum over channels of v[row * v_stride + channel] * u[channel][output], for panels
      * panels of outputs. next: the rows that will be multiplied after these. ahead: what is fetched for later during the
      * first panel, channels * ahead_width floats; a panel of weights further with each. */

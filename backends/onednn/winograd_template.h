@@ -181,12 +181,19 @@ STEP void transform_input(const float *const *pixel, const float *scale, int64_t
     }
 }
 
-STEP void transform_column(const float *const *pixel, int64_t channels, float *v, size_t pitch)
+STEP void transform_column(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch)
 {
     for (int64_t c = 0; c < channels; c += WIDTH) {
         const int64_t count = channels - c < WIDTH ? channels - c : WIDTH;
+        const VECTOR factor = scale ? load_some(scale + c, count) : ALL(1.0f);
         VECTOR column[SIDE], out[SIDE];
-        UNROLLED for (int i = 0; i < SIDE; i++) { column[i] = load_some(pixel[i] + c, count); }
+        UNROLLED for (int i = 0; i < SIDE; i++)
+        {
+            column[i] = load_some(pixel[i] + c, count);
+            if (scale) {
+                column[i] = factor * column[i];
+            }
+        }
         input_transform(column, out);
         UNROLLED for (int i = 0; i < SIDE; i++) { STORE(v + (size_t)i * pitch + c, out[i]); }
     }

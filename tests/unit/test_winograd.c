@@ -18,7 +18,7 @@ static const example examples[] = {
     {3, 8, 15, 3, 3, {0, 0}, {0, 0}},    {1, 31, 7, 2, 9, {2, 1}, {2, 0}},    {2, 40, 64, 11, 13, {1, 1}, {1, 1}},
     {5, 16, 32, 1, 17, {2, 2}, {0, 2}},  {1, 200, 260, 9, 8, {1, 1}, {1, 1}}, {7, 33, 48, 16, 20, {1, 0}, {1, 2}},
     {2, 260, 200, 30, 31, {1, 1}, {1, 1}}, /* several shared blocks */
-    {2, 64, 40, 6, 8, {1, 1}, {1, 1}}      /* half made weights serve as they are */
+    {2, 64, 48, 6, 8, {1, 1}, {1, 1}}      /* half made weights serve as they are */
 };
 enum { EXAMPLES = sizeof examples / sizeof examples[0] };
 
@@ -259,7 +259,7 @@ START_TEST(bits_depend_on_the_image_alone)
         carso_context_destroy(context);
     }
     ck_assert(have_first[0] || set_count == 0);
-    if (set_count > 0 && !precise && _i / 2 == EXAMPLES - 1 && _i % 2 == 0) {
+    if (set_count > 0 && !precise && _i / 2 == EXAMPLES - 1) {
         ck_assert(have_first[1]);
     }
     free(first[0]);
@@ -317,11 +317,11 @@ START_TEST(weights_are_kept_by_size)
                 ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED), transformed ? size : 0);
                 ck_assert_uint_eq(taken(context, CSO_MEMORY_PACKED), transformed ? 0 : size);
             }
-            /* Both directions read the same plain weights. For gradients those are whole that forward are half made. */
+            /* Both directions read the same plain weights. */
             it.product = CSO_PRODUCT_SOURCE;
             it.geometry = geometry_of(i == 1 ? &large : &small);
             run(context, &it, weight, out);
-            ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED), transformed ? (i == 0 ? 2 : 3) * size : 0);
+            ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED), transformed ? 2 * size : 0);
             ck_assert_uint_eq(taken(context, CSO_MEMORY_PACKED), transformed ? 0 : size);
             cso_parameter_release(weight);
             ck_assert_uint_eq(taken(context, CSO_MEMORY_TRANSFORMED) + taken(context, CSO_MEMORY_PACKED), 0);
