@@ -66,7 +66,8 @@ typedef struct cso_winograd_shape {
 /* False: not such a convolution. */
 bool cso_winograd_shape_of(const cso_geometry *geometry, cso_product product, cso_winograd_shape *out);
 
-/* Forms of weights, which give the same bits in filtering in both directions. Sizes are as 4 to 2 to 1, with F(2x2) as 16 to 12 to 9. */
+/* Forms of weights, which give the same bits in filtering in both directions. Sizes are as 4 to 2 to 1, with F(2x2) as
+ * 16 to 12 to 9. */
 typedef enum cso_winograd_form {
     CSO_WINOGRAD_WHOLE, /* the frequencies, [frequency][output / panel][in][output % panel] */
     CSO_WINOGRAD_HALF,  /* what finish_weights takes, [row][output / panel][3][in][output % panel] */
