@@ -110,7 +110,7 @@ int32_t training_steps_per_epoch(const training_settings *training, const carso_
     return (int32_t)(used / (uint64_t)training->batch);
 }
 
-/* Over the steps of an epoch; after an interruption, over those since. */
+/* Over the steps of an epoch that this run took: all, those after an interruption, or those before it failed. */
 typedef struct epoch_sums {
     int steps, of;
     double loss, reconstruction, kl, diversity, accuracy;
@@ -211,7 +211,7 @@ static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, 
     if (!run->task->settings->common.json) {
         printf("  %.0f s", seconds);
         if (sums->steps < sums->of) {
-            printf(", the last %d of %d steps", sums->steps, sums->of);
+            printf(", over %d of %d steps", sums->steps, sums->of);
         }
         printf("\n");
     }

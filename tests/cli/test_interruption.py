@@ -54,7 +54,7 @@ class Interruption(TrainedTest):
         # The first line says of how many steps its means are, where not of all.
         lines = out.splitlines()
         done = steps % STEPS
-        self.assertTrue(lines[0].endswith(f" s, the last {STEPS - done} of {STEPS} steps" if done else " s"), f"{steps} steps, then: {lines[0]}")
+        self.assertTrue(lines[0].endswith(f" s, over {STEPS - done} of {STEPS} steps" if done else " s"), f"{steps} steps, then: {lines[0]}")
         self.assertTrue(all(line.endswith(" s") for line in lines[1:-1]), out)
         self.assertEqual(contents(self.path("part.st")), contents(self.path("whole.st")))
         self.assertEqual(sorted(os.listdir(self.folder)), ["part.st", "whole.st"])
