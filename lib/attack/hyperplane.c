@@ -1,60 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Either norm's shortest delta is one number away, the level: min(level, room) of each component in l-infinity,
- * min(level * |normal|, room) in l2. normal . delta grows with the level along a concave line of segments, whose ends
- * are sorted.
+ * min(level * |normal|, room) in l2. normal . delta grows with the level along a concave line of segments.
  */
 #include "attack/hyperplane.h"
 
 #include <math.h>
 #include <stdbool.h>
 
-static void sift_down(cso_breakpoint *heap, size_t root, size_t count)
-{
-    for (size_t child; (child = 2 * root + 1) < count; root = child) {
-        if (child + 1 < count && heap[child + 1].at > heap[child].at) {
-            child++;
-        }
-        if (heap[root].at >= heap[child].at) {
-            return;
-        }
-        const cso_breakpoint moved = heap[root];
-        heap[root] = heap[child];
-        heap[child] = moved;
-    }
-}
-
-/* In place, whatever the order of the input: the C library's may take memory of its own. */
-static void sort(cso_breakpoint *points, size_t count)
-{
-    for (size_t root = count / 2; root-- > 0;) {
-        sift_down(points, root, count);
-    }
-    for (size_t end = count; end-- > 1;) {
-        const cso_breakpoint largest = points[0];
-        points[0] = points[end];
-        points[end] = largest;
-        sift_down(points, 0, end);
-    }
-}
-
-/* The level where the components together reach gap >= 0, INFINITY where they do not. */
+/*
+ * The level where the components together reach gap >= 0, INFINITY where they do not. By Newton's steps from 0: on a
+ * concave line they never pass the level looked for, so that what one of them passes has met its face for good. Each
+ * halves what is missing or the slope at least: few are needed, whatever the components.
+ */
 static double find_level(cso_breakpoint *points, size_t count, double gap)
 {
-    sort(points, count);
-    for (size_t k = count; k-- > 1;) /* summed from the end: subtracting would lose the small rates */ {
-        points[k - 1].rate += points[k].rate;
-    }
-    double level = 0.0, reached = 0.0;
-    for (size_t k = 0; k < count; k++) {
-        const double segment = points[k].rate * (points[k].at - level);
-        if (reached + segment >= gap) {
-            return level + (gap - reached) / points[k].rate;
+    double at_faces = 0.0;
+    while (count > 0) {
+        double rate = 0.0;
+        for (size_t k = 0; k < count; k++) {
+            rate += points[k].rate;
         }
-        reached += segment;
-        level = points[k].at;
+        const double level = (gap - at_faces) / rate;
+        size_t left = 0;
+        for (size_t k = 0; k < count; k++) {
+            if (points[k].at > level) {
+                points[left++] = points[k];
+            } else {
+                at_faces += points[k].at * points[k].rate;
+            }
+        }
+        if (left == count) {
+            return level;
+        }
+        count = left;
     }
-    return gap > reached ? INFINITY : level;
+    return INFINITY;
 }
 
 double cso_hyperplane_project(carso_norm norm, const float *point, const double *normal, double gap, size_t size,
@@ -63,7 +44,7 @@ double cso_hyperplane_project(carso_norm norm, const float *point, const double 
     const bool l2 = norm == CARSO_NORM_L2;
     double largest = 0.0, length = 0.0;
     for (size_t j = 0; j < size; j++) {
-        largest = fmax(largest, fabs(normal[j]));
+        largest = fabs(normal[j]) > largest ? fabs(normal[j]) : largest;
     }
     size_t count = 0;
     for (size_t j = 0; j < size && largest > 0.0; j++) {
@@ -79,8 +60,9 @@ double cso_hyperplane_project(carso_norm norm, const float *point, const double 
         const double slope = largest > 0.0 ? normal[j] / largest * (gap < 0.0 ? -1.0 : 1.0) : 0.0;
         const double room = slope > 0.0 ? 1.0 - (double)point[j] : (double)point[j];
         const double wanted = slope == 0.0 ? 0.0 : l2 ? level * fabs(slope) : level;
-        delta[j] = (slope < 0.0 ? -1.0 : 1.0) * fmin(wanted, room);
-        length = l2 ? length + delta[j] * delta[j] : fmax(length, fabs(delta[j]));
+        const double moved = wanted < room ? wanted : room;
+        delta[j] = slope < 0.0 ? -moved : moved;
+        length = l2 ? length + moved * moved : moved > length ? moved : length;
     }
     return l2 ? sqrt(length) : length;
 }

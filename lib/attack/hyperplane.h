@@ -8,7 +8,7 @@
 /* Where a component stops growing because it meets its face of [0, 1]. */
 typedef struct cso_breakpoint {
     double at;
-    double rate; /* of normal . delta, of this component or of it and all behind */
+    double rate; /* of normal . delta, until then */
 } cso_breakpoint;
 
 /*
