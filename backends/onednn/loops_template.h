@@ -47,10 +47,8 @@ VALUE float exponential_of_minus(float a)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = (p * (r * r) + r) + 1.0f;
-    /* Two factors, as 2^n itself may be below the smallest normal number. */
-    const int32_t exponent = (int32_t)(to_bits(rounded) - to_bits(rounder));
-    const int32_t half = exponent >> 1;
-    return p * from_bits((uint32_t)(half + 127) << 23) * from_bits((uint32_t)(exponent - half + 127) << 23);
+    /* 2^(n + 24) and 2^-24, as 2^n itself may be below the smallest normal number. */
+    return p * from_bits((to_bits(rounded) << 23) + ((127U + 24U) << 23)) * 0x1p-24f;
 }
 
 VALUE float relu(float x) { return x < 0.0f ? 0.0f : x; } /* NaN stays */
