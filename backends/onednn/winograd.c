@@ -3,6 +3,7 @@
 #include "backends/onednn/winograd.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* HALVED: so many channels of plain weights at a time that they stay in the first cache. */
 enum { LINE = 16, HALVED = 16 };
@@ -18,9 +19,10 @@ enum { LINE = 16, HALVED = 16 };
 #define WHOLE_SHARE 64
 #define HALF_SHARE 16
 #define PLAIN_BLOCK ((size_t)48 << 20)
-/* Bytes of a block's frequencies where each thread has blocks of its own: most of the second cache, as its weights are
- * read from further away once for each block. */
+/* Bytes of a block's frequencies where each thread has blocks of its own, as its weights are read from further away once
+ * for each block: most of a second cache of 2 MiB; where that holds no such block, the third one does. */
 #define OWN_BLOCK ((size_t)3 << 19)
+#define OWN_BLOCK_FURTHER ((size_t)5 << 19)
 
 /* Bytes of a row of frequencies' inputs up to which these stay in the second cache: then all of a row are made together,
  * and of plain weights all rows of a panel. */
@@ -191,6 +193,17 @@ static size_t pitch_of(size_t floats)
     return lines * LINE;
 }
 
+static size_t own_block(void)
+{
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (cache > 0 && (size_t)cache < OWN_BLOCK) {
+        return OWN_BLOCK_FURTHER;
+    }
+#endif
+    return OWN_BLOCK;
+}
+
 static void divide(const carso_context *context, cso_winograd_product *p)
 {
     const cso_winograd_shape *const s = &p->shape;
@@ -199,7 +212,7 @@ static void divide(const carso_context *context, cso_winograd_product *p)
     p->form = form_of(context, p->set, s, p->parameter->constant);
     p->shared = p->form != CSO_WINOGRAD_WHOLE || weight_bytes(p->set, s) > SHARED_WEIGHTS;
     const size_t share = context->memory_limit / BLOCK_SHARE;
-    const size_t bytes = p->form == CSO_WINOGRAD_PLAIN ? PLAIN_BLOCK : p->shared ? SHARED_BLOCK * tile : OWN_BLOCK;
+    const size_t bytes = p->form == CSO_WINOGRAD_PLAIN ? PLAIN_BLOCK : p->shared ? SHARED_BLOCK * tile : own_block();
     int64_t most = (int64_t)((share < bytes ? share : bytes) / tile);
     most = most > p->set->rows ? most - most % (p->shared ? 1 : p->set->rows) : p->set->rows;
     const int64_t users = p->shared ? 1 : p->threads;
