@@ -9,6 +9,8 @@
  */
 #include "backends/onednn/winograd.h"
 
+#include <stdint.h>
+
 #if defined(__clang__)
 #define UNROLLED _Pragma("clang loop unroll(full)")
 #else
@@ -297,29 +299,22 @@ STEP void finish_column(const float *m, size_t pitch, int64_t channels, int64_t 
 #define ROWS_13(X) ROWS_12(X) X(12)
 #define ROWS_14(X) ROWS_13(X) X(13)
 
-/* Rows are reached from two of them by multiples of the distance between rows that an address can hold: a register for
- * each row would be more than there are. */
-#define AT_0 0
-#define AT_1 stride
-#define AT_2 2 * stride
-#define AT_3 three
-#define AT_4 4 * stride
-#define AT_5 five
-#define AT_6 2 * three
-#define ROW_0 low + AT_0
-#define ROW_1 low + AT_1
-#define ROW_2 low + AT_2
-#define ROW_3 low + AT_3
-#define ROW_4 low + AT_4
-#define ROW_5 low + AT_5
-#define ROW_6 low + AT_6
-#define ROW_7 high + AT_0
-#define ROW_8 high + AT_1
-#define ROW_9 high + AT_2
-#define ROW_10 high + AT_3
-#define ROW_11 high + AT_4
-#define ROW_12 high + AT_5
-#define ROW_13 high + AT_6
+/* Addresses of rows: of the first or the eighth and a multiple of the distance that an address can hold, as there are not
+ * registers for a pointer to each. */
+#define ROW_0 first_row
+#define ROW_1 first_row + stride
+#define ROW_2 first_row + 2 * stride
+#define ROW_3 first_row + three
+#define ROW_4 first_row + 4 * stride
+#define ROW_5 first_row + five
+#define ROW_6 first_row + 2 * three
+#define ROW_7 eighth_row
+#define ROW_8 eighth_row + stride
+#define ROW_9 eighth_row + 2 * stride
+#define ROW_10 eighth_row + three
+#define ROW_11 eighth_row + 4 * stride
+#define ROW_12 eighth_row + five
+#define ROW_13 eighth_row + 2 * three
 
 #define START(r) VECTOR low##r = ALL(0.0f), high##r = low##r;
 #define ADD_ROW(r)                                                    \
@@ -346,8 +341,8 @@ STEP void finish_column(const float *m, size_t pitch, int64_t channels, int64_t 
                               float *m, size_t m_stride, const float *far, size_t far_step, const float *near,     \
                               size_t near_step)                                                                    \
     {                                                                                                              \
-        size_t stride = v_stride * sizeof *v, three = 3 * stride, five = 5 * stride;                               \
-        const char *low = (const char *)v, *high = low + 7 * stride;                                               \
+        uintptr_t stride = v_stride * sizeof *v, three = 3 * stride, five = 5 * stride;                            \
+        uintptr_t first_row = (uintptr_t)v, eighth_row = first_row + 7 * stride;                                   \
         for (int64_t c = 0; c < channels;) {                                                                       \
             const bool first_piece = c == 0;                                                                       \
             const int64_t end = channels - c < piece ? channels : c + piece;                                       \
@@ -355,12 +350,12 @@ STEP void finish_column(const float *m, size_t pitch, int64_t channels, int64_t 
             for (; c < end; c++, u += PANEL, far += far_step, near += near_step) {                                 \
                 VECTOR first = LOAD(u), second = LOAD(u + WIDTH);                                                  \
                 KEEP(first, second);                                                                               \
-                __asm__("" : "+r"(stride), "+r"(three), "+r"(five), "+r"(low), "+r"(high));                        \
+                __asm__("" : "+r"(stride), "+r"(three), "+r"(five), "+r"(first_row), "+r"(eighth_row));            \
                 PREFETCH_FAR(far);                                                                                 \
                 PREFETCH(near);                                                                                    \
                 ROWS_##rows(ADD_ROW)                                                                               \
-                low += sizeof *v;                                                                                  \
-                high += sizeof *v;                                                                                 \
+                first_row += sizeof *v;                                                                            \
+                eighth_row += sizeof *v;                                                                           \
             }                                                                                                      \
             if (first_piece) {                                                                                     \
                 ROWS_##rows(FIRST_PIECE)                                                                           \

@@ -15,13 +15,14 @@
  */
 static double find_level(cso_breakpoint *points, size_t count, double gap)
 {
-    double at_faces = 0.0;
+    double level = 0.0, at_faces = 0.0;
     while (count > 0) {
         double rate = 0.0;
         for (size_t k = 0; k < count; k++) {
             rate += points[k].rate;
         }
-        const double level = (gap - at_faces) / rate;
+        const double next = (gap - at_faces) / rate;
+        level = next > level ? next : level; /* but for rounding always */
         size_t left = 0;
         for (size_t k = 0; k < count; k++) {
             if (points[k].at > level) {

@@ -165,6 +165,27 @@ START_TEST(no_grid_point_is_nearer)
 }
 END_TEST
 
+/* The gap is what the faces give but for rounding, which is large beside what is left to give: nothing goes the other way. */
+START_TEST(rounding_before_tiny_components)
+{
+    for (int repeat = 0; repeat < 200; repeat++) {
+        double gap = 0;
+        for (int j = 0; j < 20; j++) {
+            point[j] = (float)uniform();
+            normal[j] = j == 7 ? 1e-300 : uniform() + 0.1;
+            gap += j == 7 ? 0 : normal[j] * (1 - (double)point[j]);
+        }
+        point[7] = 0; /* further from its face than the others */
+        cso_hyperplane_project((carso_norm)_i, point, normal, gap, 20, scratch, delta);
+        check_inside(20);
+        for (int j = 0; j < 20; j++) {
+            ck_assert_double_ge(delta[j], 0);
+        }
+        ck_assert_double_eq_tol(along(20), gap, 1e-14 * gap);
+    }
+}
+END_TEST
+
 START_TEST(nothing_to_do)
 {
     for (int j = 0; j < 4; j++) {
@@ -194,6 +215,7 @@ int main(void)
     tcase_add_loop_test(tests, closed_form_where_the_box_is_far, 0, 2);
     tcase_add_loop_test(tests, bisection_where_the_box_binds, 0, 2);
     tcase_add_loop_test(tests, no_grid_point_is_nearer, 0, 2);
+    tcase_add_loop_test(tests, rounding_before_tiny_components, 0, 2);
     tcase_add_loop_test(tests, nothing_to_do, 0, 2);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
