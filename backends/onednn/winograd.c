@@ -519,7 +519,8 @@ static void column_out(const cso_device *device, const cso_winograd_product *p, 
     const int64_t offset = (strip / strips * s->out_height + y) * row + x * s->out;
     float *const to = a->out + offset;
     p->set->finish_column(m + (size_t)(strip * strip_width(s) + x) * p->m_stride, p->m_pitch, s->out, height,
-                          s->turned ? NULL : p->scale, with->bias, with->residual ? with->residual + offset : NULL, to, (size_t)row);
+                          s->turned ? NULL : p->scale, with->bias, with->residual ? with->residual + offset : NULL, to,
+                          (size_t)row);
     for (int64_t i = 0; i < height && with->activation != CSO_NO_ACTIVATION; i++) {
         device->loops->activate((size_t)s->out, with->activation, with->slope, to + i * row, to + i * row);
     }

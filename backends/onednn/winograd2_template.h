@@ -125,7 +125,8 @@ STEP void transform_output2(const float *m, size_t pitch, int64_t channels, int6
                             size_t next)
 {
     for (int64_t c = 0; c < channels; c += WIDTH) {
-        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
+        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL;
+        const float *const r = residual ? residual + c : NULL;
         const int64_t count = c + WIDTH <= channels ? WIDTH : channels - c;
         output_vector2(m + c, pitch, count, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
     }

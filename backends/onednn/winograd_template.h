@@ -217,7 +217,8 @@ VALUE void store_sum(VECTOR value, const float *residual, int64_t count, float *
 }
 
 VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width,
-                         const float *scale, const float *bias, const float *residual, float *y, size_t row_stride, size_t pixel_stride, size_t next)
+                         const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,
+                         size_t pixel_stride, size_t next)
 {
     const VECTOR factor = scale ? load_some(scale, count) : ALL(1.0f);
     const VECTOR start = bias ? load_some(bias, count) : ALL(0.0f);
@@ -242,7 +243,8 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
                     if (residual) {
                         PREFETCH(residual + offset + next);
                     }
-                    store_sum(PLUS_PRODUCT(factor, out[j], start), residual ? residual + offset : NULL, count, y + offset);
+                    store_sum(PLUS_PRODUCT(factor, out[j], start), residual ? residual + offset : NULL, count,
+                              y + offset);
                 }
             }
         }
@@ -254,7 +256,8 @@ STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64
                            size_t next)
 {
     for (int64_t c = 0; c < channels; c += WIDTH) {
-        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL, *const r = residual ? residual + c : NULL;
+        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL;
+        const float *const r = residual ? residual + c : NULL;
         if (c + WIDTH <= channels) {
             output_vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
         } else {
