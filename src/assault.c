@@ -42,8 +42,8 @@ static void summarise(const carso_attack_result *result, uint64_t count, assault
     }
 }
 
-exit_status assault_run(const carso_model *model, const samples *held, const carso_attack_options *options, const char *title,
-                        bool quiet, assault *out)
+exit_status assault_run(const carso_model *model, const samples *held, const carso_attack_options *options,
+                        const char *title, bool quiet, assault *out)
 {
     carso_attack_options with_progress = *options;
     carso_images images = samples_describe(held, held->pixels, 0, held->count);

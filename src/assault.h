@@ -16,8 +16,8 @@ typedef struct assault {
 } assault;
 
 /* options without progress, which is set here. NON_FINITE is no failure: it is counted. */
-exit_status assault_run(const carso_model *model, const samples *held, const carso_attack_options *options, const char *title,
-                        bool quiet, assault *out);
+exit_status assault_run(const carso_model *model, const samples *held, const carso_attack_options *options,
+                        const char *title, bool quiet, assault *out);
 void assault_release(assault *held);
 json_t *assault_json(const assault *held);
 

@@ -124,8 +124,8 @@ typedef struct attack_scores {
     score classifier[2], defence[2];
 } attack_scores;
 
-static exit_status measure(const attack_settings *own, const carso_model *model, const samples *held, const float *attacked,
-                           bool has_purifier, attack_scores *out)
+static exit_status measure(const attack_settings *own, const carso_model *model, const samples *held,
+                           const float *attacked, bool has_purifier, attack_scores *out)
 {
     static const char *const titles[] = {"scoring clean images", "scoring attacked images"};
     exit_status status = STATUS_OK;
@@ -140,15 +140,17 @@ static exit_status measure(const attack_settings *own, const carso_model *model,
     return status;
 }
 
-static void print_text(const attack_settings *own, const samples *held, const assault *attack, const attack_scores *scores, bool has_purifier)
+static void print_text(const attack_settings *own, const samples *held, const assault *attack,
+                       const attack_scores *scores, bool has_purifier)
 {
     static const char *const headings[] = {"accuracy", "clean", "attacked", "+-", "majority", "worst of M"};
     printf("%s on the %s%s, loss %s, norm %s, epsilon %g: %llu images, %.1f seconds\n", method_names[own->method],
            own->transfer ? "classifier, transferred to the defence" : objective_names[own->objective],
            own->fixed_draws ? ", draws held still" : "", loss_names[own->loss], norm_names[own->norm], own->epsilon, (unsigned long long)held->count, attack->seconds);
-    printf("loss %.4g before, %.4g after; it rose on %.1f %% of the images; of the gradient's components %.3f %% are exactly zero and %.3f %% "
-           "tiny\n\n",
-           attack->mean_first_loss, attack->mean_last_loss, 100 * attack->loss_rose, 100 * attack->zero_gradient, 100 * attack->tiny_gradient);
+    printf("loss %.4g before, %.4g after; it rose on %.1f %% of the images; "
+           "of the gradient's components %.3f %% are exactly zero and %.3f %% tiny\n\n",
+           attack->mean_first_loss, attack->mean_last_loss, 100 * attack->loss_rose, 100 * attack->zero_gradient,
+           100 * attack->tiny_gradient);
     text_table *table = text_table_create(6, headings);
     text_table_cell(table, "classifier alone");
     text_table_cell(table, "%.4f", scores->classifier[0].mean);
@@ -169,16 +171,16 @@ static void print_text(const attack_settings *own, const samples *held, const as
     printf("\npicture: %s\n", own->output);
 }
 
-static json_t *report_json(const attack_settings *own, const samples *held, const assault *attack, const attack_scores *scores,
-                           bool has_purifier)
+static json_t *report_json(const attack_settings *own, const samples *held, const assault *attack,
+                           const attack_scores *scores, bool has_purifier)
 {
-    json_t *report = json_pack("{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "method", method_names[own->method],
-                               "objective", objective_names[own->objective], "loss", loss_names[own->loss], "norm",
-                               norm_names[own->norm], "epsilon", own->epsilon, "queries", (json_int_t)own->queries,
-                               "steps", (json_int_t)own->steps, "eot", (json_int_t)own->eot, "seed", (json_int_t)own->common.seed,
-                               "count", (json_int_t)held->count, "attack", assault_json(attack), "classifier_clean",
-                               score_json(&scores->classifier[0]), "classifier_attacked", score_json(&scores->classifier[1]),
-                               "picture", session_json_text(own->output));
+    json_t *report = json_pack(
+        "{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "method", method_names[own->method],
+        "objective", objective_names[own->objective], "loss", loss_names[own->loss], "norm", norm_names[own->norm],
+        "epsilon", own->epsilon, "queries", (json_int_t)own->queries, "steps", (json_int_t)own->steps, "eot",
+        (json_int_t)own->eot, "seed", (json_int_t)own->common.seed, "count", (json_int_t)held->count, "attack",
+        assault_json(attack), "classifier_clean", score_json(&scores->classifier[0]), "classifier_attacked",
+        score_json(&scores->classifier[1]), "picture", session_json_text(own->output));
     json_object_set_new(report, "transfer", json_boolean(own->transfer));
     json_object_set_new(report, "fixed_draws", json_boolean(own->fixed_draws));
     if (has_purifier) {
@@ -188,7 +190,8 @@ static json_t *report_json(const attack_settings *own, const samples *held, cons
     return report;
 }
 
-static exit_status write_files(const attack_settings *own, carso_context *context, const samples *held, const float *pixels)
+static exit_status write_files(const attack_settings *own, carso_context *context, const samples *held,
+                               const float *pixels)
 {
     carso_status status = CARSO_OK;
     for (uint64_t i = 0; i < held->count && status == CARSO_OK; i++) {
@@ -216,7 +219,8 @@ static exit_status attack_images(const attack_settings *own, const carso_model *
         status = write_files(own, carso_model_context(model), held, attack.pixels);
     }
     if (status == STATUS_OK) {
-        status = grid_write(model, held, attack.pixels, own->epsilon, (int32_t)own->draws, (uint64_t)own->common.seed + 1000, own->output);
+        status = grid_write(model, held, attack.pixels, own->epsilon, (int32_t)own->draws,
+                            (uint64_t)own->common.seed + 1000, own->output);
     }
     if (status == STATUS_OK && own->common.json) {
         status = session_print_json(report_json(own, held, &attack, &scores, info.has_purifier));

@@ -144,8 +144,8 @@ static void memory_print(const carso_memory *memory)
 {
     printf("\nweights: %.1f MiB in the mapped file, %.1f MiB of their own, %.1f MiB packed, %.1f MiB transformed\n"
            "working buffers: %.1f MiB at most\npeak memory of the process: %.1f MiB\n",
-           mib(memory->mapped_weights), mib(memory->own_weights), mib(memory->packed_weights), mib(memory->transformed_weights),
-           mib(memory->most_buffers), peak_memory_mib());
+           mib(memory->mapped_weights), mib(memory->own_weights), mib(memory->packed_weights),
+           mib(memory->transformed_weights), mib(memory->most_buffers), peak_memory_mib());
 }
 
 static void fill_images(bench_state *state, int64_t count)
@@ -195,9 +195,11 @@ static exit_status report(const bench_state *state, const double *median, const 
     const bench_settings *own = state->settings;
     const carso_memory memory = memory_of(state->context);
     if (own->common.json) {
-        json_t *object = json_pack("{s:o, s:s, s:i, s:I, s:I, s:I, s:f}", "model", session_json_text(path), "backend", carso_context_backend(state->context),
-                                   "threads", (int)carso_context_threads(state->context), "batch", (json_int_t)own->batch, "draws",
-                                   (json_int_t)own->draws, "train_batch", (json_int_t)own->train_batch, "peak_memory_mib", peak_memory_mib());
+        json_t *object =
+            json_pack("{s:o, s:s, s:i, s:I, s:I, s:I, s:f}", "model", session_json_text(path), "backend",
+                      carso_context_backend(state->context), "threads", (int)carso_context_threads(state->context),
+                      "batch", (json_int_t)own->batch, "draws", (json_int_t)own->draws, "train_batch",
+                      (json_int_t)own->train_batch, "peak_memory_mib", peak_memory_mib());
         json_object_set_new(object, "memory", memory_json(&memory));
         for (int kind = 0; kind < KIND_COUNT; kind++) {
             if (applies(state, kind)) {
@@ -242,8 +244,10 @@ static exit_status prepare(bench_state *state, const char *path)
             return session_failure(state->context, status, "cannot start training");
         }
     }
-    int64_t count = state->settings->batch > state->settings->train_batch ? state->settings->batch : state->settings->train_batch;
-    size_t size = (size_t)count * (size_t)state->info.channels * (size_t)state->info.image_height * (size_t)state->info.image_width;
+    int64_t count =
+        state->settings->batch > state->settings->train_batch ? state->settings->batch : state->settings->train_batch;
+    size_t size = (size_t)count * (size_t)state->info.channels * (size_t)state->info.image_height *
+                  (size_t)state->info.image_width;
     state->pixels = malloc(size * sizeof *state->pixels);
     state->gradient = malloc(size * sizeof *state->gradient);
     state->labels = malloc((size_t)count * sizeof *state->labels);

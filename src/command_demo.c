@@ -65,7 +65,8 @@ enum { ROW_CLEAN, ROW_CLASSIFIER_ATTACK, ROW_DEFENCE_ATTACK, ROW_MARGIN_ATTACK, 
 
 static exit_status measure(const demo_settings *demo, const carso_model *model, const samples *held, demo_row *row)
 {
-    exit_status status = score_images(model, held, row->pixels, 1, 0, 0, 0, row->name, demo->common.quiet, &row->classifier);
+    exit_status status =
+        score_images(model, held, row->pixels, 1, 0, 0, 0, row->name, demo->common.quiet, &row->classifier);
     if (status == STATUS_OK) {
         /* Other latents than the attack's: its stream is its own. */
         status = score_images(model, held, row->pixels, (int32_t)demo->draws, CARSO_AGGREGATE_CARSO, (int)demo->repeats,
@@ -74,8 +75,8 @@ static exit_status measure(const demo_settings *demo, const carso_model *model, 
     return status;
 }
 
-static exit_status attack(const demo_settings *demo, const carso_model *model, const samples *held, int which, const char *name,
-                          assault *out)
+static exit_status attack(const demo_settings *demo, const carso_model *model, const samples *held, int which,
+                          const char *name, assault *out)
 {
     carso_attack_options options;
     carso_attack_options_init(&options, sizeof options);
@@ -162,10 +163,11 @@ static json_t *report_json(const demo_settings *demo, const samples *held, const
         }
         json_array_append_new(list, entry);
     }
-    return json_pack("{s:I, s:f, s:I, s:I, s:o, s:f, s:f, s:o, s:f}", "count", (json_int_t)held->count, "epsilon", demo->epsilon,
-                     "draws", (json_int_t)demo->draws, "seed", (json_int_t)demo->common.seed, "rows", list, "worst_classifier",
-                     worst_case(rows, held->count, false), "worst_defence", worst_case(rows, held->count, true), "picture",
-                     session_json_text(demo->output), "seconds", seconds);
+    return json_pack("{s:I, s:f, s:I, s:I, s:o, s:f, s:f, s:o, s:f}", "count", (json_int_t)held->count, "epsilon",
+                     demo->epsilon, "draws", (json_int_t)demo->draws, "seed", (json_int_t)demo->common.seed, "rows",
+                     list, "worst_classifier", worst_case(rows, held->count, false), "worst_defence",
+                     worst_case(rows, held->count, true), "picture", session_json_text(demo->output), "seconds",
+                     seconds);
 }
 
 static exit_status show(const demo_settings *demo, const carso_model *model, const samples *held)

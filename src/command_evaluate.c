@@ -156,7 +156,8 @@ static int watch(const carso_progress *progress, void *user)
     return progress_callback(progress, &run->bar);
 }
 
-static exit_status run_steps(const evaluate_settings *own, carso_context *context, carso_evaluation *evaluation, const char *state)
+static exit_status run_steps(const evaluate_settings *own, carso_context *context, carso_evaluation *evaluation,
+                             const char *state)
 {
     watched_run run = {.begun = false};
     int32_t finished = 0;
@@ -178,12 +179,14 @@ static exit_status run_steps(const evaluate_settings *own, carso_context *contex
         return STATUS_OK;
     }
     /* What is done is kept, whatever stopped the rest. */
-    exit_status result = status == CARSO_CANCELLED ? STATUS_INTERRUPTED : session_failure(context, status, "the evaluation stopped");
+    exit_status result =
+        status == CARSO_CANCELLED ? STATUS_INTERRUPTED : session_failure(context, status, "the evaluation stopped");
     saved = carso_evaluation_save(evaluation, state);
     if (saved != CARSO_OK) {
         return session_failure(context, saved, "cannot write %s", state);
     }
-    complain("%s; '--resume' goes on from %s", status == CARSO_CANCELLED ? "interrupted" : "what was done is kept", state);
+    complain("%s; '--resume' goes on from %s", status == CARSO_CANCELLED ? "interrupted" : "what was done is kept",
+             state);
     return result;
 }
 
@@ -221,9 +224,12 @@ static char *command_text(const evaluate_settings *own, const carso_context *con
         fputs(" --epsilon", stream);
         write_word(stream, own->epsilons);
     }
-    fprintf(stream, " --norm %s --draws %lld --repeats %lld --aggregation %s --batch %lld --split %s --first %lld --count %lld --seed %lld",
-            norm_names[own->norm], (long long)own->draws, (long long)own->repeats, aggregation_names[own->aggregation], (long long)own->batch,
-            split_names[own->samples.split], (long long)own->samples.first, (long long)own->samples.count, (long long)own->common.seed);
+    fprintf(stream,
+            " --norm %s --draws %lld --repeats %lld --aggregation %s --batch %lld --split %s --first %lld --count %lld"
+            " --seed %lld",
+            norm_names[own->norm], (long long)own->draws, (long long)own->repeats, aggregation_names[own->aggregation],
+            (long long)own->batch, split_names[own->samples.split], (long long)own->samples.first,
+            (long long)own->samples.count, (long long)own->common.seed);
     if (own->shard) {
         fprintf(stream, " --shard %s", own->shard);
     }
@@ -232,11 +238,13 @@ static char *command_text(const evaluate_settings *own, const carso_context *con
     return fclose(stream) == 0 ? text : NULL;
 }
 
-static exit_status tell_command(const evaluate_settings *own, carso_evaluation *evaluation, const carso_context *context, char **arguments)
+static exit_status tell_command(const evaluate_settings *own, carso_evaluation *evaluation,
+                                const carso_context *context, char **arguments)
 {
     char *text = command_text(own, context, arguments);
     json_t *utf8 = text ? session_json_text(text) : NULL;
-    carso_status status = utf8 ? carso_evaluation_set_command(evaluation, json_string_value(utf8)) : CARSO_ERROR_OUT_OF_MEMORY;
+    carso_status status =
+        utf8 ? carso_evaluation_set_command(evaluation, json_string_value(utf8)) : CARSO_ERROR_OUT_OF_MEMORY;
     json_decref(utf8);
     free(text);
     return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot evaluate");
@@ -314,8 +322,9 @@ static exit_status evaluate_run(void *settings, int argument_count, char **argum
     }
     if (status == STATUS_OK) {
         carso_status loaded = carso_model_load(context, arguments[0], &model);
-        status = loaded == CARSO_OK ? samples_load(context, model, &own->samples, argument_count - 1, arguments + 1, &held)
-                                    : session_failure(context, loaded, "cannot load %s", arguments[0]);
+        status = loaded == CARSO_OK
+                     ? samples_load(context, model, &own->samples, argument_count - 1, arguments + 1, &held)
+                     : session_failure(context, loaded, "cannot load %s", arguments[0]);
     }
     if (status == STATUS_OK && !held.labels) {
         complain("an evaluation needs the true labels: give a data set or a folder with one folder per class");

@@ -65,8 +65,9 @@ static exit_status show_dataset(const info_settings *own, carso_context *context
                                 json_pack("{s:s, s:I, s:i, s:i, s:i, s:o}", "format", info.format, "count", (json_int_t)info.count,
                                           "channels", info.channels, "height", info.height, "width", info.width, "classes", classes));
         } else {
-            printf("%s: %s, %s images: %llu of %dx%dx%d (channels, height, width), %d classes\n", path, info.format, names[i],
-                   (unsigned long long)info.count, (int)info.channels, (int)info.height, (int)info.width, (int)info.classes);
+            printf("%s: %s, %s images: %llu of %dx%dx%d (channels, height, width), %d classes\n", path, info.format,
+                   names[i], (unsigned long long)info.count, (int)info.channels, (int)info.height, (int)info.width,
+                   (int)info.classes);
         }
         carso_dataset_destroy(data);
     }

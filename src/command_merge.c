@@ -33,7 +33,8 @@ static exit_status merge_run(void *settings, int argument_count, char **argument
     if (!context) {
         return STATUS_FAILURE;
     }
-    carso_status merged = carso_evaluation_merge(context, (const char *const *)arguments, (size_t)argument_count, &evaluation);
+    carso_status merged =
+        carso_evaluation_merge(context, (const char *const *)arguments, (size_t)argument_count, &evaluation);
     exit_status status = merged == CARSO_OK ? STATUS_OK : session_failure(context, merged, "cannot merge");
     if (status == STATUS_OK && own->model) {
         carso_status loaded = carso_model_load(context, own->model, &model);

@@ -46,7 +46,8 @@ static const option_entry new_options[] = {
      "Channels that the purifier's decoder starts with."},
     COMMON_OPTIONS(new_settings, common)};
 
-static void take_options(new_settings *own, const carso_model_options *classifier, const carso_purifier_options *purifier)
+static void take_options(new_settings *own, const carso_model_options *classifier,
+                         const carso_purifier_options *purifier)
 {
     own->classifier = *classifier;
     own->architecture = classifier->architecture;
@@ -138,7 +139,8 @@ static bool standardise(const new_settings *own, carso_model_options *options)
     return true;
 }
 
-static carso_status build(const new_settings *own, const carso_model_options *options, carso_context *context, carso_model **out)
+static carso_status build(const new_settings *own, const carso_model_options *options, carso_context *context,
+                          carso_model **out)
 {
     carso_model *classifier;
     carso_purifier_options purifier;

@@ -55,7 +55,8 @@ static void predict_defaults(void *settings)
     own->batch = 64;
 }
 
-static exit_status predict(const predict_settings *own, const carso_model *model, const samples *held, bool robust, carso_prediction **out)
+static exit_status predict(const predict_settings *own, const carso_model *model, const samples *held, bool robust,
+                           carso_prediction **out)
 {
     carso_images images = samples_describe(held, held->pixels, 0, held->count);
     carso_predict_options options;
@@ -68,7 +69,8 @@ static exit_status predict(const predict_settings *own, const carso_model *model
     options.progress = progress_callback;
     options.progress_user = &bar;
     progress_start(&bar, robust ? "defence" : "classifier", own->common.quiet);
-    carso_status status = robust ? carso_predict_robust(model, &images, &options, out) : carso_predict(model, &images, &options, out);
+    carso_status status =
+        robust ? carso_predict_robust(model, &images, &options, out) : carso_predict(model, &images, &options, out);
     progress_finish(&bar);
     return status == CARSO_OK ? STATUS_OK : session_failure(carso_model_context(model), status, "cannot predict");
 }
@@ -90,7 +92,8 @@ static double probability(const carso_prediction *prediction, uint64_t image)
     return carso_prediction_probabilities(prediction)[image * classes + (uint64_t)label];
 }
 
-static void print_text(const carso_model *model, const samples *held, const carso_prediction *plain, const carso_prediction *robust)
+static void print_text(const carso_model *model, const samples *held, const carso_prediction *plain,
+                       const carso_prediction *robust)
 {
     static const char *const headings[] = {"image", "true", "classifier alone", "probability", "the defence", "log-odds", "draws that agree"};
     text_table *table = text_table_create(7, headings);
@@ -115,7 +118,8 @@ static void print_text(const carso_model *model, const samples *held, const cars
     text_table_print(table, stdout);
     text_table_destroy(table);
     if (held->labels) {
-        printf("\naccuracy on %llu images: classifier alone %.4f", (unsigned long long)held->count, accuracy(held, plain));
+        printf("\naccuracy on %llu images: classifier alone %.4f", (unsigned long long)held->count,
+               accuracy(held, plain));
         if (robust) {
             printf(", the defence %.4f", accuracy(held, robust));
         }
@@ -123,8 +127,8 @@ static void print_text(const carso_model *model, const samples *held, const cars
     }
 }
 
-static json_t *report_json(const predict_settings *own, const carso_model *model, const samples *held, const carso_prediction *plain,
-                           const carso_prediction *robust)
+static json_t *report_json(const predict_settings *own, const carso_model *model, const samples *held,
+                           const carso_prediction *plain, const carso_prediction *robust)
 {
     json_t *list = json_array();
     for (uint64_t i = 0; i < held->count; i++) {
@@ -151,8 +155,8 @@ static json_t *report_json(const predict_settings *own, const carso_model *model
 }
 
 /* All at once, as a table or one JSON object. */
-static exit_status predict_held(const predict_settings *own, carso_context *context, const carso_model *model, bool robust, int inputs,
-                                char **input)
+static exit_status predict_held(const predict_settings *own, carso_context *context, const carso_model *model,
+                                bool robust, int inputs, char **input)
 {
     samples held = {0};
     carso_prediction *opinion = NULL, *defence = NULL;
@@ -236,8 +240,8 @@ static exit_status print_summary(const predict_settings *own, const stream_task 
     return STATUS_OK;
 }
 
-static exit_status predict_lines(const predict_settings *own, carso_context *context, const carso_model *model, bool robust,
-                                 char **arguments, int inputs)
+static exit_status predict_lines(const predict_settings *own, carso_context *context, const carso_model *model,
+                                 bool robust, char **arguments, int inputs)
 {
     carso_model_info info = {.struct_size = sizeof info};
     carso_dataset *dataset = NULL;
@@ -245,13 +249,20 @@ static exit_status predict_lines(const predict_settings *own, carso_context *con
     const char *name = own->list ? own->list : input[0];
     stream_summary summary;
     carso_model_get_info(model, &info);
-    exit_status status = own->list ? source_open_list(context, &info, own->list, &dataset)
-                                   : source_open(context, &info, (carso_split)own->samples.split, inputs, input, &dataset);
+    exit_status status = own->list
+                             ? source_open_list(context, &info, own->list, &dataset)
+                             : source_open(context, &info, (carso_split)own->samples.split, inputs, input, &dataset);
     if (status != STATUS_OK) {
         return status;
     }
-    stream_task task = {.model = model, .dataset = dataset, .first = (uint64_t)own->samples.first, .batch = (uint64_t)own->batch,
-                        .read_threads = (int32_t)own->read_threads, .robust = robust, .output = own->output, .resume = own->resume,
+    stream_task task = {.model = model,
+                        .dataset = dataset,
+                        .first = (uint64_t)own->samples.first,
+                        .batch = (uint64_t)own->batch,
+                        .read_threads = (int32_t)own->read_threads,
+                        .robust = robust,
+                        .output = own->output,
+                        .resume = own->resume,
                         .quiet = own->common.quiet};
     carso_predict_options_init(&task.options, sizeof task.options);
     task.options.draws = (int32_t)own->draws;

@@ -165,7 +165,8 @@ static exit_status find_shown(purification *state, uint64_t *out_first, uint64_t
         }
     }
     carso_reader_destroy(reader);
-    return status == CARSO_OK ? STATUS_OK : session_failure(carso_model_context(state->model), status, "cannot read the images");
+    return status == CARSO_OK ? STATUS_OK
+                              : session_failure(carso_model_context(state->model), status, "cannot read the images");
 }
 
 /* The picture, and where asked the files. */
@@ -183,7 +184,8 @@ static exit_status purify(purification *state)
         status = write_all(state);
     }
     if (status == STATUS_OK && rows > 0) {
-        status = grid_write(state->model, &shown, NULL, 0, (int32_t)own->draws, (uint64_t)own->common.seed, own->output);
+        status =
+            grid_write(state->model, &shown, NULL, 0, (int32_t)own->draws, (uint64_t)own->common.seed, own->output);
     }
     if (status == STATUS_OK && rows == 0) {
         complain("%s is not written: none of the first %d images can be read", own->output, GRID_ROWS);
@@ -207,8 +209,8 @@ static exit_status report(const purification *state)
     return STATUS_OK;
 }
 
-static exit_status purify_inputs(const purify_settings *own, carso_context *context, const carso_model *model, int inputs,
-                                 char **input)
+static exit_status purify_inputs(const purify_settings *own, carso_context *context, const carso_model *model,
+                                 int inputs, char **input)
 {
     carso_model_info info = {.struct_size = sizeof info};
     carso_dataset *dataset;
@@ -217,7 +219,8 @@ static exit_status purify_inputs(const purify_settings *own, carso_context *cont
         complain("the model has no purifier; 'carso train' makes one");
         return STATUS_FAILURE;
     }
-    exit_status status = source_open(context, &info, (carso_split)own->samples.split, inputs, (const char *const *)input, &dataset);
+    exit_status status =
+        source_open(context, &info, (carso_split)own->samples.split, inputs, (const char *const *)input, &dataset);
     if (status != STATUS_OK) {
         return status;
     }

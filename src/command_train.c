@@ -8,8 +8,8 @@
 typedef struct purifier_settings {
     training_settings training;
     int64_t condition_size, latent_size, seed_channels, pgd_steps, lookahead_steps;
-    double fraction, epsilon, step_size, lookahead_rate, rate_start, rate_peak, rate_end, warm_up, plateau, annealing, beta_start,
-        beta_full, beta_final, free_bits;
+    double fraction, epsilon, step_size, lookahead_rate, rate_start, rate_peak, rate_end, warm_up, plateau, annealing,
+        beta_start, beta_full, beta_final, free_bits;
     bool by_step, mean_loss, over_deviation;
     const char *preset;
 } purifier_settings;
@@ -55,8 +55,8 @@ static const option_entry purifier_options[] = {
     {"lookahead-rate", 0, OPTION_REAL, "R", offsetof(purifier_settings, lookahead_rate), 0, 1, NULL, "How far they move."},
     COMMON_OPTIONS(purifier_settings, training.common)};
 
-static void take_options(purifier_settings *own, const carso_purifier_training_options *options, const carso_purifier_options *shape,
-                         int32_t batch)
+static void take_options(purifier_settings *own, const carso_purifier_training_options *options,
+                         const carso_purifier_options *shape, int32_t batch)
 {
     own->training.epochs = options->epochs;
     own->training.batch = batch;
@@ -111,7 +111,8 @@ static bool purifier_prepare(void *settings)
     return true;
 }
 
-static carso_status with_purifier(const purifier_settings *own, carso_context *context, const char *path, carso_model **out)
+static carso_status with_purifier(const purifier_settings *own, carso_context *context, const char *path,
+                                  carso_model **out)
 {
     carso_model *loaded;
     carso_purifier_options options;

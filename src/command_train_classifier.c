@@ -105,7 +105,8 @@ static exit_status measure_statistics(const carso_dataset *data, const carso_dat
     return STATUS_OK;
 }
 
-static exit_status new_classifier(const classifier_settings *own, const carso_dataset *data, carso_context *context, carso_model **out)
+static exit_status new_classifier(const classifier_settings *own, const carso_dataset *data, carso_context *context,
+                                  carso_model **out)
 {
     carso_model_options options;
     carso_dataset_info info = {.struct_size = sizeof info};

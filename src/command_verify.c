@@ -38,19 +38,20 @@ static json_t *number(double value) { return isfinite(value) ? json_real(value) 
 static void note_deviation(const carso_deviation *deviation, void *user)
 {
     findings *found = user;
-    double relative = deviation->scale > 0 ? deviation->largest_difference / deviation->scale : deviation->largest_difference;
+    double relative =
+        deviation->scale > 0 ? deviation->largest_difference / deviation->scale : deviation->largest_difference;
     found->compared++;
     if (deviation->departs && !found->first_departure) {
         found->first_departure = strdup(deviation->name);
     }
     if (found->tensors) {
         json_array_append_new(found->tensors,
-                              json_pack("{s:o, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:b}", "name", session_json_text(deviation->name),
-                                        "count", (json_int_t)deviation->count, "largest_difference",
-                                        number(deviation->largest_difference), "scale", number(deviation->scale), "relative",
-                                        number(relative), "position", (json_int_t)deviation->position, "stored",
-                                        number(deviation->stored), "computed", number(deviation->computed), "departs",
-                                        (int)deviation->departs));
+                              json_pack("{s:o, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:b}", "name",
+                                        session_json_text(deviation->name), "count", (json_int_t)deviation->count,
+                                        "largest_difference", number(deviation->largest_difference), "scale",
+                                        number(deviation->scale), "relative", number(relative), "position",
+                                        (json_int_t)deviation->position, "stored", number(deviation->stored),
+                                        "computed", number(deviation->computed), "departs", (int)deviation->departs));
     }
     text_table_cell(found->table, "%s", deviation->name);
     text_table_cell(found->table, "%llu", (unsigned long long)deviation->count);
@@ -67,8 +68,8 @@ static exit_status report(const verify_settings *own, findings *found, int32_t d
     if (own->common.json) {
         json_t *first = found->first_departure ? session_json_text(found->first_departure) : json_null();
         status = session_print_json(json_pack("{s:f, s:I, s:i, s:o, s:O}", "tolerance", own->tolerance, "compared",
-                                              (json_int_t)found->compared, "departures", (int)departures, "first_departure", first,
-                                              "tensors", found->tensors));
+                                              (json_int_t)found->compared, "departures", (int)departures,
+                                              "first_departure", first, "tensors", found->tensors));
     } else {
         if (!own->common.quiet) {
             text_table_print(found->table, stdout);

@@ -53,7 +53,8 @@ static void print_table(const json_t *result)
     for (size_t i = 0; i < json_array_size(cells); i++) {
         const json_t *cell = json_array_get(cells, i);
         if (json_object_get(cell, "steps")) {
-            text_table_cell(table, "%s: %lld steps", text(cell, "section"), (long long)json_integer_value(json_object_get(cell, "steps")));
+            text_table_cell(table, "%s: %lld steps", text(cell, "section"),
+                            (long long)json_integer_value(json_object_get(cell, "steps")));
         } else {
             text_table_cell(table, "%s", text(cell, "section"));
         }
@@ -89,7 +90,8 @@ static void print_flags(const json_t *result)
 
 static void print_text(const json_t *result)
 {
-    const json_t *configuration = json_object_get(result, "configuration"), *protocol = json_object_get(configuration, "protocol");
+    const json_t *configuration = json_object_get(result, "configuration"),
+                 *protocol = json_object_get(configuration, "protocol");
     printf("protocol %s, %lld images, seed %lld; the defence with N = %lld, M = %lld\n\n", text(protocol, "name"),
            (long long)json_integer_value(json_object_get(result, "images")),
            (long long)json_integer_value(json_object_get(configuration, "seed")),
@@ -99,8 +101,8 @@ static void print_text(const json_t *result)
     const json_t *omitted = json_object_get(protocol, "omitted");
     for (size_t i = 0; i < json_array_size(omitted); i++) {
         const json_t *entry = json_array_get(omitted, i);
-        printf("%sleft out: %s%s%s: %s\n", i == 0 ? "\n" : "", text(entry, "section"), *text(entry, "attack") ? ", " : "",
-               text(entry, "attack"), text(entry, "reason"));
+        printf("%sleft out: %s%s%s: %s\n", i == 0 ? "\n" : "", text(entry, "section"),
+               *text(entry, "attack") ? ", " : "", text(entry, "attack"), text(entry, "reason"));
     }
     print_flags(result);
 }
@@ -154,7 +156,8 @@ exit_status evaluation_publish(carso_context *context, carso_evaluation *evaluat
         puts(result_text);
     } else if (status == STATUS_OK) {
         print_text(result);
-        printf("\nresult: %s; adversarial images: %s%s%s\n", json, state, settings->page ? "; report: " : "", settings->page ? settings->page : "");
+        printf("\nresult: %s; adversarial images: %s%s%s\n", json, state, settings->page ? "; report: " : "",
+               settings->page ? settings->page : "");
     }
     size_t flags = json_array_size(json_object_get(result, "flags"));
     if (status == STATUS_OK && settings->strict && flags > 0) {

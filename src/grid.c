@@ -23,8 +23,8 @@ static int32_t highest(const double *logits, int32_t classes)
 }
 
 /* Columns from column on: each with the classifier's opinion of it. */
-static void draw_reconstructions(picture *grid, const carso_model *model, const samples *held, const carso_prediction *robust,
-                                 int rows, int column, int shown)
+static void draw_reconstructions(picture *grid, const carso_model *model, const samples *held,
+                                 const carso_prediction *robust, int rows, int column, int shown)
 {
     const float *pixels = carso_prediction_reconstructions(robust);
     const double *logits = carso_prediction_logits(robust);
@@ -49,8 +49,8 @@ static void draw_classified(picture *grid, const carso_model *model, const sampl
     picture_heading(grid, column, heading);
     for (int row = 0; row < rows; row++) {
         int32_t label = carso_prediction_labels(plain)[row];
-        picture_image(grid, row, column, pixels + (size_t)row * samples_image_size(held), carso_model_class_name(model, label),
-                      tone_of(held, row, label));
+        picture_image(grid, row, column, pixels + (size_t)row * samples_image_size(held),
+                      carso_model_class_name(model, label), tone_of(held, row, label));
     }
 }
 
@@ -65,8 +65,8 @@ static void draw_perturbation(picture *grid, const samples *held, const float *a
     }
 }
 
-exit_status grid_write(const carso_model *model, const samples *held, const float *attacked, double epsilon, int32_t draws,
-                       uint64_t seed, const char *path)
+exit_status grid_write(const carso_model *model, const samples *held, const float *attacked, double epsilon,
+                       int32_t draws, uint64_t seed, const char *path)
 {
     carso_context *context = carso_model_context(model);
     carso_model_info info = {.struct_size = sizeof info};

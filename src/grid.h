@@ -10,7 +10,7 @@
 
 /* The first GRID_ROWS images. attacked NULL: only images and reconstructions. A model without a purifier: no
  * reconstructions. Labels are the classifier's, green where they are right, red where wrong, gray where not known. */
-exit_status grid_write(const carso_model *model, const samples *held, const float *attacked, double epsilon, int32_t draws,
-                       uint64_t seed, const char *path);
+exit_status grid_write(const carso_model *model, const samples *held, const float *attacked, double epsilon,
+                       int32_t draws, uint64_t seed, const char *path);
 
 #endif

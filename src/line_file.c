@@ -23,7 +23,8 @@ static bool more(FILE *stream)
 }
 
 /* Goes through the lines of the stream; *out_size is where the last good one ends. */
-static exit_status judge_lines(FILE *stream, const char *name, line_judge judge, void *user, uint64_t *out_lines, off_t *out_size)
+static exit_status judge_lines(FILE *stream, const char *name, line_judge judge, void *user, uint64_t *out_lines,
+                               off_t *out_size)
 {
     exit_status status = STATUS_OK;
     char *line = NULL;
@@ -34,7 +35,8 @@ static exit_status judge_lines(FILE *stream, const char *name, line_judge judge,
         bool whole = line[length - 1] == '\n';
         json_t *value = whole ? json_loadb(line, (size_t)length, 0, NULL) : NULL;
         if (!json_is_object(value) && more(stream)) {
-            complain("--resume: line %llu of %s is no result of this command", (unsigned long long)*out_lines + 1, name);
+            complain("--resume: line %llu of %s is no result of this command", (unsigned long long)*out_lines + 1,
+                     name);
             status = STATUS_FAILURE;
         } else if (json_is_object(value)) {
             status = judge(value, *out_lines, user) ? STATUS_OK : STATUS_FAILURE;
@@ -77,7 +79,8 @@ static exit_status find_lines(const line_file *file, line_judge judge, void *use
     return status;
 }
 
-exit_status line_file_open(const char *path, bool resume, line_judge judge, void *user, line_file *out, uint64_t *out_lines)
+exit_status line_file_open(const char *path, bool resume, line_judge judge, void *user, line_file *out,
+                           uint64_t *out_lines)
 {
     *out_lines = 0;
     *out = (line_file){.name = "standard output", .descriptor = STDOUT_FILENO};

@@ -22,7 +22,8 @@ typedef bool (*line_judge)(const json_t *line, uint64_t number, void *user);
  * sees each line, and *out_lines is how many there are. Else the file begins empty. A file that another run writes is
  * refused.
  */
-exit_status line_file_open(const char *path, bool resume, line_judge judge, void *user, line_file *out, uint64_t *out_lines);
+exit_status line_file_open(const char *path, bool resume, line_judge judge, void *user, line_file *out,
+                           uint64_t *out_lines);
 /* All of it, or false with errno. Any thread, one at a time. */
 bool line_file_write(const line_file *file, const char *data, size_t size);
 /* False with errno where the system says only now that something was not written. */

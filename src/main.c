@@ -96,7 +96,8 @@ int main(int argc, char **argv)
     /* A full disk behind a redirected report must not look like success. */
     errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {
-        complain("cannot write to standard output: %s", errno ? strerror(errno) : "an earlier part of the report is lost");
+        complain("cannot write to standard output: %s",
+                 errno ? strerror(errno) : "an earlier part of the report is lost");
         status = STATUS_FAILURE;
     }
     return status;

@@ -28,7 +28,8 @@ static void format_shape(const json_t *shape, char *text, size_t size)
     size_t i;
     text[0] = '\0';
     json_array_foreach(shape, i, dimension) {
-        length += (size_t)snprintf(text + length, size - length, "%s%lld", i ? "x" : "", (long long)json_integer_value(dimension));
+        length += (size_t)snprintf(text + length, size - length, "%s%lld", i ? "x" : "",
+                                   (long long)json_integer_value(dimension));
         if (length >= size) {
             return;
         }
@@ -67,7 +68,8 @@ static void add_layer(text_table *table, const json_t *layer)
 
 static void print_classifier(const json_t *description)
 {
-    const json_t *classifier = json_object_get(description, "classifier"), *taps = json_object_get(description, "taps"), *layer;
+    const json_t *classifier = json_object_get(description, "classifier"), *layer;
+    const json_t *taps = json_object_get(description, "taps");
     size_t i;
     printf("\nClassifier: %lld parameters, %lld multiply-adds\n", number_member(classifier, "parameters"),
            number_member(classifier, "multiply_adds"));
@@ -164,7 +166,8 @@ static void print_tap_encoders(const json_t *purifier, const json_t *taps)
                number_member(part, "parameters"), number_member(part, "multiply_adds"));
         json_array_foreach(parts, j, other) {
             if (is_tap_encoder(other) && alike(purifier, part, other)) {
-                printf("  %s: %s\n", text_member(other, "name") + strlen(TAP_ENCODER), text_member(tap_of(taps, other), "name"));
+                printf("  %s: %s\n", text_member(other, "name") + strlen(TAP_ENCODER),
+                       text_member(tap_of(taps, other), "name"));
             }
         }
         print_part(purifier, part);

@@ -71,7 +71,8 @@ void option_form(const option_entry *entry, char *text, size_t size)
         snprintf(text, size, "-%c, --%s%s%s", entry->letter, entry->name, entry->argument ? " " : "",
                  entry->argument ? entry->argument : "");
     } else {
-        snprintf(text, size, "--%s%s%s", entry->name, entry->argument ? " " : "", entry->argument ? entry->argument : "");
+        snprintf(text, size, "--%s%s%s", entry->name, entry->argument ? " " : "",
+                 entry->argument ? entry->argument : "");
     }
 }
 
@@ -262,7 +263,8 @@ static void list_forms(const command *the_command, option_forms *forms)
         forms->longs[count] = (struct option){entry->name, has_value, NULL, LONG_BASE + count};
         if (entry->letter) {
             size_t length = strlen(forms->letters);
-            snprintf(forms->letters + length, sizeof forms->letters - length, "%c%s", entry->letter, has_value ? ":" : "");
+            snprintf(forms->letters + length, sizeof forms->letters - length, "%c%s", entry->letter,
+                     has_value ? ":" : "");
         }
     }
     forms->longs[count] = (struct option){"help", no_argument, NULL, HELP_VALUE};

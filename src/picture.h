@@ -15,7 +15,8 @@ void picture_heading(picture *grid, int column, const char *text);
 /* pixels [channels][height][width] in [0, 1]. label: under the image, cut to fit. */
 void picture_image(picture *grid, int row, int column, const float *pixels, const char *label, label_tone tone);
 /* The difference of two images around mid-gray, magnified so that epsilon reaches black or white. */
-void picture_difference(picture *grid, int row, int column, const float *from, const float *to, double epsilon, const char *label);
+void picture_difference(picture *grid, int row, int column, const float *from, const float *to, double epsilon,
+                        const char *label);
 carso_status picture_write(const picture *grid, carso_context *context, const char *path);
 void picture_destroy(picture *grid);
 

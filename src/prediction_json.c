@@ -18,5 +18,6 @@ json_t *prediction_json(const carso_model *model, const carso_prediction *predic
                      session_json_text(carso_model_class_name(model, label)), "probabilities",
                      number_list(carso_prediction_probabilities(prediction) + image * classes, classes), "log_odds",
                      number_list(carso_prediction_log_odds(prediction) + image * classes, classes), "draws",
-                     (int)carso_prediction_draws(prediction), "agreement", (int)carso_prediction_agreement(prediction)[image]);
+                     (int)carso_prediction_draws(prediction), "agreement",
+                     (int)carso_prediction_agreement(prediction)[image]);
 }

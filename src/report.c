@@ -139,7 +139,8 @@ static void flag_list(report *page)
         }
         fputs(": ", page->stream);
         report_text(page, report_string(flag, "meaning"));
-        fprintf(page->stream, ". <span class=\"soft\">Measured %.4g, limit %.4g", report_real(flag, "value"), report_real(flag, "threshold"));
+        fprintf(page->stream, ". <span class=\"soft\">Measured %.4g, limit %.4g", report_real(flag, "value"),
+                report_real(flag, "threshold"));
         if (json_is_integer(json_object_get(flag, "step"))) {
             fprintf(page->stream, "; from step %lld on", (long long)json_integer_value(json_object_get(flag, "step")));
         }
@@ -168,7 +169,8 @@ static void class_heading(report *page, const class_column *column)
 /* No more columns at once than paper is wide. */
 static void class_columns(report *page, const class_column *column, size_t count)
 {
-    const json_t *names = json_object_get(page->result, "class_names"), *counts = json_object_get(page->result, "class_images");
+    const json_t *names = json_object_get(page->result, "class_names"),
+                 *counts = json_object_get(page->result, "class_images");
     fputs("<div class=\"wide\"><table><thead><tr><th>class</th><th>images</th>", page->stream);
     for (size_t i = 0; i < count; i++) {
         class_heading(page, &column[i]);
@@ -189,7 +191,8 @@ static void class_columns(report *page, const class_column *column, size_t count
 
 static void class_table(report *page)
 {
-    const json_t *cells = json_object_get(page->result, "cells"), *clean = json_object_get(page->result, "clean"), *score;
+    const json_t *cells = json_object_get(page->result, "cells"), *score;
+    const json_t *clean = json_object_get(page->result, "clean");
     class_column *columns = calloc(json_object_size(clean) + json_array_size(cells), sizeof *columns);
     const char *objective;
     size_t count = 0;
@@ -221,7 +224,8 @@ static void attack_row(report *page, const json_t *attack)
     text_cell(page, "td", report_string(attack, "name"));
     text_cell(page, "td", report_string(attack, "method"));
     text_cell(page, "td", report_string(attack, "loss"));
-    const json_t *steps = json_object_get(attack, "queries") ? json_object_get(attack, "queries") : json_object_get(attack, "steps");
+    const json_t *steps =
+        json_object_get(attack, "queries") ? json_object_get(attack, "queries") : json_object_get(attack, "steps");
     number_cell(page, "%.0f", json_is_number(steps) ? json_number_value(steps) : NAN, NULL);
     number_cell(page, "%.0f", report_real(attack, "eot"), NULL);
     number_cell(page, "%.0f", attacked, NULL);
@@ -229,7 +233,8 @@ static void attack_row(report *page, const json_t *attack)
     number_cell(page, "%.4g", report_real(attack, "first_loss"), NULL);
     number_cell(page, "%.4g", report_real(attack, "last_loss"), NULL);
     number_cell(page, "%.1f %%", attacked > 0 ? 100 * report_real(attack, "loss_rose") / attacked : NAN, NULL);
-    number_cell(page, "%.2f %%", 100 * (report_real(attack, "zero_gradient") + report_real(attack, "tiny_gradient")), NULL);
+    number_cell(page, "%.2f %%", 100 * (report_real(attack, "zero_gradient") + report_real(attack, "tiny_gradient")),
+                NULL);
     number_cell(page, "%.0f", report_real(attack, "non_finite"), NULL);
     number_cell(page, "%.1f", report_real(attack, "seconds"), NULL);
     fputs("</tr>\n", page->stream);
@@ -248,7 +253,8 @@ static void protocol(report *page)
         const json_t *cell = json_array_get(cells, i), *attacks = json_object_get(cell, "attacks");
         fputs("<h3>", page->stream);
         report_text(page, report_string(cell, "section"));
-        fprintf(page->stream, " <span class=\"soft\">%s, epsilon %.4g", report_string(cell, "objective"), report_real(cell, "epsilon"));
+        fprintf(page->stream, " <span class=\"soft\">%s, epsilon %.4g", report_string(cell, "objective"),
+                report_real(cell, "epsilon"));
         if (json_object_get(cell, "steps")) {
             fprintf(page->stream, ", %lld steps", (long long)json_integer_value(json_object_get(cell, "steps")));
         }
@@ -302,7 +308,8 @@ static void origin(report *page)
 
 static void write_page(report *page)
 {
-    const json_t *configuration = json_object_get(page->result, "configuration"), *plan = json_object_get(configuration, "protocol");
+    const json_t *configuration = json_object_get(page->result, "configuration"),
+                 *plan = json_object_get(configuration, "protocol");
     static const char *const norms[] = {"l-infinity", "l2"};
     int norm = (int)json_integer_value(json_object_get(configuration, "norm"));
     fprintf(page->stream, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -310,10 +317,12 @@ static void write_page(report *page)
     report_text(page, report_string(plan, "name"));
     fprintf(page->stream, "</title>\n<style>%s</style></head><body>\n<h1>Robustness under &ldquo;", style);
     report_text(page, report_string(plan, "name"));
-    fprintf(page->stream, "&rdquo;</h1>\n<p class=\"soft\">%lld images, %s, seed %lld; each prediction of the defence from N = %lld draws, each image scored "
-                          "on M = %lld predictions.%s</p>\n",
+    fprintf(page->stream,
+            "&rdquo;</h1>\n<p class=\"soft\">%lld images, %s, seed %lld; each prediction of the defence "
+            "from N = %lld draws, each image scored on M = %lld predictions.%s</p>\n",
             (long long)json_integer_value(json_object_get(page->result, "images")), norms[norm == 1],
-            (long long)json_integer_value(json_object_get(configuration, "seed")), (long long)json_integer_value(json_object_get(plan, "draws")),
+            (long long)json_integer_value(json_object_get(configuration, "seed")),
+            (long long)json_integer_value(json_object_get(plan, "draws")),
             (long long)json_integer_value(json_object_get(plan, "repeats")),
             json_is_true(json_object_get(page->result, "finished")) ? "" : " <strong>Not finished.</strong>");
     headline(page);

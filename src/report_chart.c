@@ -64,7 +64,8 @@ static void gather(const json_t *result, const char *role, chart *out)
                 continue;
             }
             out->line[out->count++] = (series){.name = name};
-            add_point(&out->line[found], 0, json_object_get(json_object_get(result, "clean"), report_string(cell, "objective")));
+            add_point(&out->line[found], 0,
+                      json_object_get(json_object_get(result, "clean"), report_string(cell, "objective")));
         }
         add_point(&out->line[found], at, json_object_get(cell, "score"));
     }
@@ -105,11 +106,12 @@ static void draw_axes(report *page, const chart *held)
                 continue;
             }
             last = place;
-            fprintf(page->stream, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.4g</text>\n", place, HEIGHT - BOTTOM + 18, at);
+            fprintf(page->stream, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.4g</text>\n", place,
+                    HEIGHT - BOTTOM + 18, at);
         }
     }
-    fprintf(page->stream, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4,
-            held->steps ? "steps" : "epsilon");
+    fprintf(page->stream, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", (LEFT + WIDTH - RIGHT) / 2,
+            HEIGHT - 4, held->steps ? "steps" : "epsilon");
 }
 
 static void draw_line(report *page, const chart *held, int number)

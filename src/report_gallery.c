@@ -24,7 +24,8 @@ typedef struct gallery {
 
 static const char *class_name(const gallery *held, int32_t label)
 {
-    const char *name = json_string_value(json_array_get(json_object_get(held->page->result, "class_names"), (size_t)label));
+    const char *name =
+        json_string_value(json_array_get(json_object_get(held->page->result, "class_names"), (size_t)label));
     return label < 0 ? "not finite" : name ? name : "?";
 }
 
@@ -41,7 +42,8 @@ static void figure(gallery *held, const float *pixels, const char *caption, int3
     fputs("<figure><img alt=\"", stream);
     report_text(held->page, caption);
     fputs("\" src=\"", stream);
-    held->page->failed = !inline_png_write(stream, held->bytes, held->shape[2], held->shape[1], held->shape[0]) || held->page->failed;
+    held->page->failed =
+        !inline_png_write(stream, held->bytes, held->shape[2], held->shape[1], held->shape[0]) || held->page->failed;
     fputs("\"><figcaption>", stream);
     report_text(held->page, caption);
     if (prediction > -2) {
@@ -83,7 +85,8 @@ static void reconstructions(gallery *held, const float *pixels, int64_t position
     carso_predict_options_init(&options, sizeof options);
     options.draws = RECONSTRUCTIONS;
     options.seed = (uint64_t)json_integer_value(json_object_get(configuration, "seed"));
-    options.first_image = (uint64_t)json_integer_value(json_object_get(configuration, "first_image")) + (uint64_t)position;
+    options.first_image =
+        (uint64_t)json_integer_value(json_object_get(configuration, "first_image")) + (uint64_t)position;
     options.keep_reconstructions = 1;
     carso_images_init(&image, sizeof image);
     image.data = pixels;
@@ -111,7 +114,8 @@ static void card(gallery *held, uint64_t row)
     int32_t label = carso_evaluation_labels(evaluation)[row];
     int64_t position = carso_evaluation_positions(evaluation)[row];
     carso_model_info info = {.struct_size = sizeof info};
-    bool reconstructs = held->page->model && carso_model_get_info(held->page->model, &info) == CARSO_OK && info.has_purifier;
+    bool reconstructs =
+        held->page->model && carso_model_get_info(held->page->model, &info) == CARSO_OK && info.has_purifier;
     fprintf(stream, "<div class=\"card\"><p>Image %lld: <b>", (long long)position);
     report_text(held->page, class_name(held, label));
     fputs("</b></p><div class=\"row\">\n", stream);
@@ -146,7 +150,8 @@ static int32_t choose_cell(const json_t *result)
 static void show(gallery *held, uint64_t count, bool wrong, int most)
 {
     const carso_evaluation *evaluation = held->page->evaluation;
-    const int32_t *labels = carso_evaluation_labels(evaluation), *attacked = carso_evaluation_predictions(evaluation, held->cell);
+    const int32_t *labels = carso_evaluation_labels(evaluation),
+                  *attacked = carso_evaluation_predictions(evaluation, held->cell);
     const int32_t *clean = carso_evaluation_predictions(evaluation, held->defended ? -2 : -1);
     for (uint64_t row = 0; row < count && most > 0; row++) {
         if (clean[row] == labels[row] && (attacked[row] != labels[row]) == wrong) {

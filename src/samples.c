@@ -93,7 +93,8 @@ static carso_status read_dataset(const carso_dataset *dataset, samples *out)
     return status;
 }
 
-exit_status samples_from_dataset(carso_context *context, const carso_dataset *dataset, uint64_t first, uint64_t count, samples *out)
+exit_status samples_from_dataset(carso_context *context, const carso_dataset *dataset, uint64_t first, uint64_t count,
+                                 samples *out)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
     carso_dataset_get_info(dataset, &info);

@@ -36,7 +36,8 @@ typedef struct samples {
 exit_status samples_load(carso_context *context, const carso_model *model, const sample_settings *settings, int inputs,
                          char **input, samples *out);
 /* Part of an open data set. */
-exit_status samples_from_dataset(carso_context *context, const carso_dataset *dataset, uint64_t first, uint64_t count, samples *out);
+exit_status samples_from_dataset(carso_context *context, const carso_dataset *dataset, uint64_t first, uint64_t count,
+                                 samples *out);
 void samples_release(samples *held);
 /* Describes count images from first on, of float pixels of this shape. */
 carso_images samples_describe(const samples *held, const float *pixels, uint64_t first, uint64_t count);

@@ -19,8 +19,9 @@ void score_release(score *held)
     *held = (score){0};
 }
 
-static exit_status predict_once(const carso_model *model, const carso_images *images, const samples *held, int32_t draws,
-                                int32_t aggregation, bool defended, uint64_t seed, progress_bar *bar, carso_prediction **out)
+static exit_status predict_once(const carso_model *model, const carso_images *images, const samples *held,
+                                int32_t draws, int32_t aggregation, bool defended, uint64_t seed, progress_bar *bar,
+                                carso_prediction **out)
 {
     carso_predict_options options;
     carso_predict_options_init(&options, sizeof options);
@@ -30,7 +31,8 @@ static exit_status predict_once(const carso_model *model, const carso_images *im
     options.first_image = held->first;
     options.progress = progress_callback;
     options.progress_user = bar;
-    carso_status status = defended ? carso_predict_robust(model, images, &options, out) : carso_predict(model, images, &options, out);
+    carso_status status =
+        defended ? carso_predict_robust(model, images, &options, out) : carso_predict(model, images, &options, out);
     if (status != CARSO_OK) {
         progress_finish(bar);
         return session_failure(carso_model_context(model), status, "cannot predict");
@@ -56,8 +58,8 @@ static void summarise(score *out, uint64_t count, const uint32_t *most_votes_rig
     out->worst = worst / n;
 }
 
-exit_status score_images(const carso_model *model, const samples *held, const float *pixels, int32_t draws, int32_t aggregation,
-                         int repeats, uint64_t seed, const char *title, bool quiet, score *out)
+exit_status score_images(const carso_model *model, const samples *held, const float *pixels, int32_t draws,
+                         int32_t aggregation, int repeats, uint64_t seed, const char *title, bool quiet, score *out)
 {
     bool defended = repeats > 0;
     int rounds = defended ? repeats : 1;
@@ -77,7 +79,8 @@ exit_status score_images(const carso_model *model, const samples *held, const fl
     progress_start(&bar, title, quiet);
     for (int round = 0; round < rounds && result == STATUS_OK; round++) {
         carso_prediction *prediction;
-        result = predict_once(model, &images, held, draws, aggregation, defended, seed + (uint64_t)round, &bar, &prediction);
+        result =
+            predict_once(model, &images, held, draws, aggregation, defended, seed + (uint64_t)round, &bar, &prediction);
         if (result != STATUS_OK) {
             break;
         }
@@ -85,7 +88,8 @@ exit_status score_images(const carso_model *model, const samples *held, const fl
         const int32_t *agreement = carso_prediction_agreement(prediction);
         for (size_t i = 0; i < count; i++) {
             out->correct_share[i] += (labels[i] == held->labels[i]) / (double)rounds;
-            out->agreement += agreement[i] / (double)carso_prediction_draws(prediction) / (double)rounds / (double)count;
+            out->agreement +=
+                agreement[i] / (double)carso_prediction_draws(prediction) / (double)rounds / (double)count;
             votes[i * (size_t)info.classes + (size_t)labels[i]]++;
             if (round == 0) {
                 out->label[i] = labels[i];

@@ -21,8 +21,8 @@ typedef struct score {
 } score;
 
 /* repeats 0: the bare classifier, once. Uses seeds seed .. seed + repeats - 1. */
-exit_status score_images(const carso_model *model, const samples *held, const float *pixels, int32_t draws, int32_t aggregation,
-                         int repeats, uint64_t seed, const char *title, bool quiet, score *out);
+exit_status score_images(const carso_model *model, const samples *held, const float *pixels, int32_t draws,
+                         int32_t aggregation, int repeats, uint64_t seed, const char *title, bool quiet, score *out);
 void score_release(score *held);
 json_t *score_json(const score *held);
 

@@ -67,8 +67,8 @@ static void note(const char *path, const char *reason)
     complain("note: %s %s; all images within are taken, without labels", path, reason);
 }
 
-static exit_status open_unlabelled(carso_context *context, const carso_model_info *model, const char *path, const char *reason,
-                                   carso_dataset **out)
+static exit_status open_unlabelled(carso_context *context, const carso_model_info *model, const char *path,
+                                   const char *reason, carso_dataset **out)
 {
     exit_status status = open_files(context, model, 1, &path, out);
     if (status == STATUS_OK && reason[0]) {
@@ -78,14 +78,16 @@ static exit_status open_unlabelled(carso_context *context, const carso_model_inf
 }
 
 /* Whether an open data set is one for the model; complains where it can be none, and says in reason why a folder is none. */
-static bool judge(const carso_model_info *model, const carso_dataset *dataset, const char *path, char *reason, size_t size)
+static bool judge(const carso_model_info *model, const carso_dataset *dataset, const char *path, char *reason,
+                  size_t size)
 {
     carso_dataset_info info = {.struct_size = sizeof info};
     carso_dataset_get_info(dataset, &info);
     reason[0] = '\0';
     if (info.channels != model->channels || info.height != model->image_height || info.width != model->image_width) {
-        complain("the images of %s are %dx%dx%d (channels, height, width), the model takes %dx%dx%d", path, (int)info.channels,
-                 (int)info.height, (int)info.width, (int)model->channels, (int)model->image_height, (int)model->image_width);
+        complain("the images of %s are %dx%dx%d (channels, height, width), the model takes %dx%dx%d", path,
+                 (int)info.channels, (int)info.height, (int)info.width, (int)model->channels, (int)model->image_height,
+                 (int)model->image_width);
         return false;
     }
     if (info.classes == model->classes) {
@@ -107,8 +109,8 @@ static bool keeps_labels_apart(const carso_dataset *dataset)
     return strcmp(info.format, "folder") != 0;
 }
 
-static exit_status open_folder(carso_context *context, const carso_model_info *model, carso_split split, const char *path,
-                               carso_dataset **out)
+static exit_status open_folder(carso_context *context, const carso_model_info *model, carso_split split,
+                               const char *path, carso_dataset **out)
 {
     carso_dataset_options options = shape_of(model, split);
     char text[1024];
@@ -128,8 +130,8 @@ static exit_status open_folder(carso_context *context, const carso_model_info *m
     }
     /* Folders in folders, unless they are the parts of a data set that lacks the one asked for. */
     carso_context_message(context, text, sizeof text);
-    if (opened == CARSO_ERROR_NOT_FOUND && is_folder(path, ".") && !is_folder(path, "train") && !is_folder(path, "test") &&
-        carso_dataset_open_files(context, &path, 1, &options, out) == CARSO_OK) {
+    if (opened == CARSO_ERROR_NOT_FOUND && is_folder(path, ".") && !is_folder(path, "train") &&
+        !is_folder(path, "test") && carso_dataset_open_files(context, &path, 1, &options, out) == CARSO_OK) {
         note(path, "is no data set");
         return STATUS_OK;
     }
@@ -190,7 +192,8 @@ static bool read_lines(FILE *stream, char ***out_lines, size_t *out_count)
     return whole;
 }
 
-exit_status source_open_list(carso_context *context, const carso_model_info *model, const char *list, carso_dataset **out)
+exit_status source_open_list(carso_context *context, const carso_model_info *model, const char *list,
+                             carso_dataset **out)
 {
     bool standard_input = strcmp(list, "-") == 0;
     size_t count = 0;

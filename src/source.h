@@ -15,7 +15,8 @@ bool source_is_image(const char *path);
 exit_status source_open(carso_context *context, const carso_model_info *model, carso_split split, int inputs,
                         const char *const *input, carso_dataset **out);
 /* The files that a list names, one a line; "-": standard input. */
-exit_status source_open_list(carso_context *context, const carso_model_info *model, const char *list, carso_dataset **out);
+exit_status source_open_list(carso_context *context, const carso_model_info *model, const char *list,
+                             carso_dataset **out);
 /* How many images there are from first on, at most wanted (0: all); 0 after a complaint. path: for that. */
 uint64_t source_count(const carso_dataset *dataset, const char *path, uint64_t first, uint64_t wanted);
 

@@ -165,7 +165,8 @@ typedef struct earlier {
 
 static bool labels_match(const json_t *line, const char *who)
 {
-    return json_integer_value(json_object_get(json_object_get(line, who), "label")) == json_integer_value(json_object_get(line, "true"));
+    return json_integer_value(json_object_get(json_object_get(line, who), "label")) ==
+           json_integer_value(json_object_get(line, "true"));
 }
 
 static bool judge(const json_t *line, uint64_t number, void *user)

@@ -71,8 +71,8 @@ static json_t *make_line(const stream_writer *writer, const stream_results *resu
     const stream_task *task = writer->task;
     const char *file = carso_dataset_file(task->dataset, results->index + i);
     json_t *line = json_pack("{s:I, s:o, s:I, s:s}", "index", (json_int_t)(results->index + i), "image",
-                             file ? session_json_text(file) : json_null(), "seed", (json_int_t)task->options.seed, "run",
-                             task->run);
+                             file ? session_json_text(file) : json_null(), "seed", (json_int_t)task->options.seed,
+                             "run", task->run);
     if (results->labels[i] >= 0) {
         json_object_set_new(line, "true", json_integer(results->labels[i]));
     }
@@ -110,7 +110,9 @@ static int write_lines(stream_writer *writer, const stream_results *results)
     writer->length = 0;
     for (uint64_t i = results->skip; i < results->count; i++) {
         json_t *line = make_line(writer, results, i);
-        int failed = !line || json_dump_callback(line, append, writer, JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER | JSON_COMPACT) != 0 ||
+        int failed = !line ||
+                     json_dump_callback(line, append, writer,
+                                        JSON_REAL_PRECISION(10) | JSON_PRESERVE_ORDER | JSON_COMPACT) != 0 ||
                      append("\n", 1, writer) != 0;
         json_decref(line);
         if (failed) {

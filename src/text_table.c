@@ -83,7 +83,8 @@ void text_table_print(const text_table *table, FILE *stream)
     for (int i = 0; i < table->cells; i++) {
         int column = i % table->columns, widest = 0;
         bool last = column == table->columns - 1 || i == table->cells - 1;
-        bool right = column > 0 && column + table->columns < table->cells && is_number(table->cell[column + table->columns]);
+        bool right =
+            column > 0 && column + table->columns < table->cells && is_number(table->cell[column + table->columns]);
         for (int j = column; j < table->cells; j += table->columns) {
             int width = text_width(table->cell[j]);
             widest = width > widest ? width : widest;

@@ -68,13 +68,13 @@ static uint64_t images_used(const training_settings *training, const carso_datas
     return most > 0 && most < info.count ? most : info.count;
 }
 
-static exit_status tell_of_data(const training_task *task, carso_context *context, const carso_dataset *data, carso_trainer *trainer,
-                                const char *checkpoint)
+static exit_status tell_of_data(const training_task *task, carso_context *context, const carso_dataset *data,
+                                carso_trainer *trainer, const char *checkpoint)
 {
     char *whole = realpath(task->dataset, NULL);
     const char *slash = whole ? strrchr(whole, '/') : NULL;
-    carso_status status = carso_trainer_set_data(trainer, slash && slash[1] ? slash + 1 : task->dataset, images_used(task->settings, data),
-                                                 (uint64_t)task->settings->batch);
+    carso_status status = carso_trainer_set_data(trainer, slash && slash[1] ? slash + 1 : task->dataset,
+                                                 images_used(task->settings, data), (uint64_t)task->settings->batch);
     free(whole);
     if (status == CARSO_OK) {
         return STATUS_OK;
@@ -83,7 +83,8 @@ static exit_status tell_of_data(const training_task *task, carso_context *contex
                                   : session_failure(context, status, "cannot start training");
 }
 
-static carso_status open_test(const training_settings *training, carso_context *context, const char *path, carso_dataset **out_test)
+static carso_status open_test(const training_settings *training, carso_context *context, const char *path,
+                              carso_dataset **out_test)
 {
     *out_test = NULL;
     if (training->validate == 0) {
@@ -170,7 +171,8 @@ static exit_status validate(const loop *run, const samples *held, validation *ou
     return status;
 }
 
-static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, const validation *measured, double seconds)
+static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, const validation *measured,
+                        double seconds)
 {
     double n = sums->steps;
     if (run->task->settings->common.json) {
@@ -195,15 +197,16 @@ static void print_epoch(const loop *run, int64_t epoch, const epoch_sums *sums, 
         }
         session_print_json(line);
     } else if (run->task->purifier) {
-        printf("epoch %lld/%lld  loss %.2f  reconstruction %.2f  KL %.3f  beta %.3f  diversity %.4f  rate %.3g", (long long)epoch,
-               (long long)run->task->settings->epochs, sums->loss / n, sums->reconstruction / n, sums->kl / n, sums->last.beta,
-               sums->diversity / n, sums->last.learning_rate);
+        printf("epoch %lld/%lld  loss %.2f  reconstruction %.2f  KL %.3f  beta %.3f  diversity %.4f  rate %.3g",
+               (long long)epoch, (long long)run->task->settings->epochs, sums->loss / n, sums->reconstruction / n,
+               sums->kl / n, sums->last.beta, sums->diversity / n, sums->last.learning_rate);
         if (measured->measured) {
             printf("  test: defence %.3f", measured->robust);
         }
     } else {
         printf("epoch %lld/%lld  loss %.4f  accuracy %.3f  epsilon %.4f  rate %.3g", (long long)epoch,
-               (long long)run->task->settings->epochs, sums->loss / n, sums->accuracy / n, sums->last.epsilon, sums->last.learning_rate);
+               (long long)run->task->settings->epochs, sums->loss / n, sums->accuracy / n, sums->last.epsilon,
+               sums->last.learning_rate);
         if (measured->measured) {
             printf("  test: clean %.3f, PGD-20 %.3f", measured->classifier, measured->attacked);
         }
@@ -232,15 +235,16 @@ static exit_status save_checkpoint(const loop *run, loop_state *state)
 {
     carso_status status = carso_trainer_save(run->trainer, run->checkpoint);
     state->saved_at = session_seconds();
-    return status == CARSO_OK ? STATUS_OK : session_failure(run->context, status, "cannot save the checkpoint %s", run->checkpoint);
+    return status == CARSO_OK ? STATUS_OK
+                              : session_failure(run->context, status, "cannot save the checkpoint %s", run->checkpoint);
 }
 
 static exit_status interrupted(const loop *run, loop_state *state)
 {
     exit_status status = save_checkpoint(run, state);
     if (status == STATUS_OK) {
-        complain("interrupted after %llu steps; '--resume' goes on from %s", (unsigned long long)carso_trainer_step(run->trainer),
-                 run->checkpoint);
+        complain("interrupted after %llu steps; '--resume' goes on from %s",
+                 (unsigned long long)carso_trainer_step(run->trainer), run->checkpoint);
         status = STATUS_INTERRUPTED;
     }
     return status;
@@ -338,7 +342,8 @@ static exit_status load_test_images(const loop *run, loop_state *state)
         return STATUS_OK;
     }
     carso_dataset_get_info(run->test, &info);
-    uint64_t count = (uint64_t)run->task->settings->validate < info.count ? (uint64_t)run->task->settings->validate : info.count;
+    uint64_t count =
+        (uint64_t)run->task->settings->validate < info.count ? (uint64_t)run->task->settings->validate : info.count;
     return samples_from_dataset(run->context, run->test, 0, count, &state->test);
 }
 
@@ -443,7 +448,8 @@ exit_status training_run(const training_task *task)
     }
     if (status == STATUS_OK && settings->resume) {
         const carso_status same = task->check_trainer(task->user, run.data, run.trainer);
-        status = same == CARSO_OK ? STATUS_OK : session_failure(run.context, same, "cannot resume from %s", run.checkpoint);
+        status =
+            same == CARSO_OK ? STATUS_OK : session_failure(run.context, same, "cannot resume from %s", run.checkpoint);
     }
     if (status == STATUS_OK) {
         status = train(&run);

@@ -46,7 +46,8 @@ typedef struct training_task {
     double epsilon;                  /* of the validation's attack on the classifier */
     carso_read_options augmentation; /* seed and epoch are set by the loop */
     /* Makes the trainer of a run that does not resume. */
-    exit_status (*new_trainer)(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out);
+    exit_status (*new_trainer)(const void *user, const carso_dataset *data, carso_context *context,
+                               carso_trainer **out);
     /* Whether the trainer of a run that resumes is what new_trainer would have made. */
     carso_status (*check_trainer)(const void *user, const carso_dataset *data, const carso_trainer *trainer);
     const void *user;

@@ -365,8 +365,8 @@ static const float *weight_of(const cso_winograd_product *p, int64_t frequency, 
 }
 
 /* Of panels of a frequency, first first. What lies two panels ahead is fetched. */
-static void multiply_whole(const cso_winograd_product *p, int64_t count, int64_t frequency, int64_t first, int64_t panels,
-                           const float *v, float *m)
+static void multiply_whole(const cso_winograd_product *p, int64_t count, int64_t frequency, int64_t first,
+                           int64_t panels, const float *v, float *m)
 {
     const int64_t width = p->set->panel;
     const float *const rows = v + (size_t)frequency * p->v_pitch, *const weight = weight_of(p, frequency, first);

@@ -23,8 +23,8 @@ typedef struct cso_winograd {
      * [channels][panel] of a row and each of three columns, half_pitch floats apart, and that to [channels][panel] of two
      * columns or all (side of them), pitch floats apart. */
     void (*halve_weights)(const float *weight, int64_t channels, int64_t row, float *half, size_t half_pitch);
-    void (*finish_weights)(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns, float *u,
-                           size_t pitch);
+    void (*finish_weights)(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns,
+                           float *u, size_t pitch);
     /* A square of panel inputs and panel outputs of plain weights, [output][9][input], of which count outputs exist, as
      * halve_weights wants it for the gradient to the input: [input][9][output], flipped. */
     void (*turn_weights)(const float *plain, int64_t count, float *turned);

@@ -29,8 +29,8 @@ STEP void halve_weights2(const float *weight, int64_t channels, int64_t row, flo
     }
 }
 
-STEP void finish_weights2(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns, float *u,
-                          size_t pitch)
+STEP void finish_weights2(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns,
+                          float *u, size_t pitch)
 {
     for (int64_t c = 0; c < channels; c++, half += PANEL, u += PANEL) {
         for (int i = 0; i < PANEL; i += WIDTH) {
@@ -55,7 +55,8 @@ VALUE void output_transform2(const VECTOR m[SIDE2], VECTOR out[OUTPUTS2])
     out[1] = m[1] - m[2] - m[3];
 }
 
-VALUE void input_vector2(const float *const *pixel, const float *scale, int64_t c, int64_t count, float *v, size_t pitch)
+VALUE void input_vector2(const float *const *pixel, const float *scale, int64_t c, int64_t count, float *v,
+                         size_t pitch)
 {
     const VECTOR factor = scale ? load_some(scale + c, count) : ALL(1.0f);
     VECTOR half[SIDE2][SIDE2];

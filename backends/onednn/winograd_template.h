@@ -94,8 +94,8 @@ STEP void finish_two(const float *half, size_t half_pitch, int64_t channels, int
     }
 }
 
-STEP void finish_weights(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns, float *u,
-                         size_t pitch)
+STEP void finish_weights(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns,
+                         float *u, size_t pitch)
 {
     if (columns != SIDE) {
         finish_two(half, half_pitch, channels, first, u, pitch);
@@ -261,7 +261,8 @@ STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64
         if (c + WIDTH <= channels) {
             output_vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
         } else {
-            output_vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
+            output_vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride, (size_t)channels,
+                          next);
         }
     }
 }

@@ -81,7 +81,8 @@ CARSO_API carso_status carso_evaluation_save(carso_evaluation *evaluation, const
 CARSO_API carso_status carso_evaluation_resume(carso_evaluation *evaluation, const char *path);
 
 /** Reads a file of carso_evaluation_save to look at. The result takes no steps: UNSUPPORTED. Since 0.1. */
-CARSO_API carso_status carso_evaluation_open(carso_context *context, const char *path, carso_evaluation **out_evaluation);
+CARSO_API carso_status carso_evaluation_open(carso_context *context, const char *path,
+                                             carso_evaluation **out_evaluation);
 
 /**
  * Tells how this evaluation is repeated, as a command line or in words, in place of what was told before: files keep it, and the result

@@ -130,15 +130,18 @@ CARSO_API uint64_t carso_trainer_step(const carso_trainer *trainer);
  * Checkpoints and the model's provenance keep it. INVALID_ARGUMENT where the trainer was told of other numbers before, in the training that
  * a checkpoint goes on with too: it would not come to the same result. Since 0.1.
  */
-CARSO_API carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch);
+CARSO_API carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images,
+                                              uint64_t batch);
 
 /**
  * Whether the training is that of a purifier (a classifier) with these options, which a caller that goes on from a checkpoint wants to
  * know. options NULL: the defaults. INVALID_ARGUMENT where it is not; the message names the first that differs, with both values.
  * Since 0.1.
  */
-CARSO_API carso_status carso_trainer_check_purifier(const carso_trainer *trainer, const carso_purifier_training_options *options);
-CARSO_API carso_status carso_trainer_check_classifier(const carso_trainer *trainer, const carso_classifier_training_options *options);
+CARSO_API carso_status carso_trainer_check_purifier(const carso_trainer *trainer,
+                                                    const carso_purifier_training_options *options);
+CARSO_API carso_status carso_trainer_check_classifier(const carso_trainer *trainer,
+                                                      const carso_classifier_training_options *options);
 
 /** Writes a checkpoint, atomically as carso_model_save does. It is a model file too, of the model as reached. Since 0.1. */
 CARSO_API carso_status carso_trainer_save(const carso_trainer *trainer, const char *path);

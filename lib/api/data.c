@@ -34,8 +34,8 @@ static carso_status resolve_options(const carso_context *context, const char *ca
         return status;
     }
     if (out->split != CARSO_SPLIT_TRAIN && out->split != CARSO_SPLIT_TEST) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: split is %d; expected %d (train) or %d (test)", call,
-                        (int)out->split, CARSO_SPLIT_TRAIN, CARSO_SPLIT_TEST);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s: split is %d; expected %d (train) or %d (test)",
+                        call, (int)out->split, CARSO_SPLIT_TRAIN, CARSO_SPLIT_TEST);
     }
     if (out->channels == 0 && out->height == 0 && out->width == 0) {
         return CARSO_OK;

@@ -132,9 +132,10 @@ carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, ui
 
 static carso_status check_kind(const carso_trainer *trainer, cso_trainer_kind wanted)
 {
-    return trainer->kind == wanted ? CARSO_OK
-                                   : cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT, "it is of the training of a %s",
-                                              trainer->kind == CSO_TRAIN_PURIFIER ? "purifier" : "classifier");
+    return trainer->kind == wanted
+               ? CARSO_OK
+               : cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT, "it is of the training of a %s",
+                          trainer->kind == CSO_TRAIN_PURIFIER ? "purifier" : "classifier");
 }
 
 carso_status carso_trainer_check_purifier(const carso_trainer *trainer, const carso_purifier_training_options *options)
@@ -152,7 +153,8 @@ carso_status carso_trainer_check_purifier(const carso_trainer *trainer, const ca
     return status ? status : cso_purifier_training_same(trainer->context, &trainer->purifier_options, &wanted);
 }
 
-carso_status carso_trainer_check_classifier(const carso_trainer *trainer, const carso_classifier_training_options *options)
+carso_status carso_trainer_check_classifier(const carso_trainer *trainer,
+                                            const carso_classifier_training_options *options)
 {
     if (!trainer) {
         return CARSO_ERROR_INVALID_ARGUMENT;

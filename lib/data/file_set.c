@@ -78,7 +78,8 @@ static carso_status add_folder(descent *state)
         return status;
     }
     if (state->depth == DEEPEST) {
-        return cso_fail(state->context, CARSO_ERROR_IO, "%.64s...: folders are more than %d deep", state->path, DEEPEST);
+        return cso_fail(state->context, CARSO_ERROR_IO, "%.64s...: folders are more than %d deep", state->path,
+                        DEEPEST);
     }
     state->depth++;
     status = add_images(state);
@@ -140,7 +141,8 @@ static carso_status read_gray(const carso_dataset *dataset, const char *path, cs
     for (size_t i = 0; i < size && status == CARSO_OK; i++) {
         out[i] = colour[3 * i];
         if (colour[3 * i + 1] != out[i] || colour[3 * i + 2] != out[i]) {
-            status = cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: a colour image, expected a gray one", path);
+            status =
+                cso_fail(dataset->context, CARSO_ERROR_BAD_FORMAT, "%s: a colour image, expected a gray one", path);
         }
     }
     cso_release(dataset->context, colour);

@@ -106,8 +106,8 @@ static carso_status open_train(carso_dataset *dataset, const char *train, const 
 }
 
 /* A line is "val_0.JPEG<tab>n03444034<tab>" and the corners of a box. */
-static carso_status read_annotation(carso_dataset *dataset, const char *images, const cso_name_list *classes, char *line,
-                                    const char *where, int32_t *out_label)
+static carso_status read_annotation(carso_dataset *dataset, const char *images, const cso_name_list *classes,
+                                    char *line, const char *where, int32_t *out_label)
 {
     char path[PATH_MAX];
     char *place = NULL;

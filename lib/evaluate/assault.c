@@ -45,7 +45,8 @@ static carso_status survivors_open(const carso_evaluation *evaluation, const cso
         held->row[held->count] = i;
         held->key[held->count] = evaluation->first_image + (uint64_t)evaluation->position[i];
         held->label[held->count] = evaluation->label[i];
-        memcpy(held->image + (size_t)held->count * size, evaluation->original + (size_t)i * size, size * sizeof *held->image);
+        memcpy(held->image + (size_t)held->count * size, evaluation->original + (size_t)i * size,
+               size * sizeof *held->image);
         held->count++;
     }
     return CARSO_OK;
@@ -60,8 +61,8 @@ static uint64_t attack_seed(const carso_evaluation *evaluation, const cso_unit *
     return (uint64_t)word[0] << 32 | word[1];
 }
 
-static carso_status run(const carso_evaluation *evaluation, const cso_unit *unit, const survivors *held, cso_unit_progress *progress,
-                        carso_attack_result **out)
+static carso_status run(const carso_evaluation *evaluation, const cso_unit *unit, const survivors *held,
+                        cso_unit_progress *progress, carso_attack_result **out)
 {
     carso_attack_options options = evaluation->protocol.cell[unit->cell].attack[unit->attack].options;
     carso_images images;
@@ -84,8 +85,8 @@ static carso_status run(const carso_evaluation *evaluation, const cso_unit *unit
 }
 
 /* Where the attack's point is worse than the one kept, by draws that did not make it, it takes that one's place. */
-static void take(carso_evaluation *evaluation, const cso_unit *unit, const survivors *held, const carso_attack_result *result,
-                 const uint8_t *inside)
+static void take(carso_evaluation *evaluation, const cso_unit *unit, const survivors *held,
+                 const carso_attack_result *result, const uint8_t *inside)
 {
     const size_t size = evaluation->image_size;
     const int attacks = evaluation->protocol.cell[unit->cell].attack_count;
@@ -105,7 +106,8 @@ static void take(carso_evaluation *evaluation, const cso_unit *unit, const survi
         if (inside[i] && held->correct[i] < cell->selected[row]) {
             cell->selected[row] = held->correct[i];
             cell->best[row] = unit->attack;
-            memcpy(cell->image + (size_t)row * size, carso_attack_result_images(result) + (size_t)i * size, size * sizeof *cell->image);
+            memcpy(cell->image + (size_t)row * size, carso_attack_result_images(result) + (size_t)i * size,
+                   size * sizeof *cell->image);
         }
     }
 }

@@ -17,7 +17,8 @@ enum { CALLBACK = sizeof cso_loss_names / sizeof cso_loss_names[0] - 2 }; /* beh
 const char *const cso_objective_names[] = {"classifier", "defence", NULL};
 const char *const cso_norm_names[] = {"linf", "l2", NULL};
 
-carso_status cso_ratio_read(carso_context *context, const json_t *value, const char *key, const char *where, double *out)
+carso_status cso_ratio_read(carso_context *context, const json_t *value, const char *key, const char *where,
+                            double *out)
 {
     static const char *const digits = "0123456789";
     double number = NAN, over = 1;
@@ -53,14 +54,15 @@ carso_status cso_keys_check(carso_context *context, const json_t *object, const 
             found = strcmp(known[i], key) == 0;
         }
         if (!found) {
-            return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%.60s\" is none of the keys that are known here", where, key);
+            return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: \"%.60s\" is none of the keys that are known here",
+                            where, key);
         }
     }
     return CARSO_OK;
 }
 
-static carso_status read_integer(carso_context *context, const json_t *entry, const char *key, const char *where, int64_t low,
-                                 int32_t *value)
+static carso_status read_integer(carso_context *context, const json_t *entry, const char *key, const char *where,
+                                 int64_t low, int32_t *value)
 {
     int64_t number;
     if (!json_object_get(entry, key)) {
@@ -73,7 +75,8 @@ static carso_status read_integer(carso_context *context, const json_t *entry, co
     return status;
 }
 
-static carso_status read_flag(carso_context *context, const json_t *entry, const char *key, const char *where, int32_t *value)
+static carso_status read_flag(carso_context *context, const json_t *entry, const char *key, const char *where,
+                              int32_t *value)
 {
     const json_t *const flag = json_object_get(entry, key);
     if (flag && !json_is_boolean(flag)) {
@@ -105,7 +108,8 @@ static carso_status read_choice(carso_context *context, const json_t *entry, con
     return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: there is no %s \"%.60s\"", where, key, text);
 }
 
-static carso_status read_step_size(carso_context *context, const json_t *entry, const char *key, const char *where, double *value)
+static carso_status read_step_size(carso_context *context, const json_t *entry, const char *key, const char *where,
+                                   double *value)
 {
     const json_t *const given = json_object_get(entry, key);
     return given ? cso_ratio_read(context, given, key, where, value) : CARSO_OK;
@@ -116,7 +120,9 @@ static carso_status read_method(carso_context *context, const json_t *entry, con
     const char *method;
     carso_status status = cso_json_string(context, entry, "method", where, &method);
     if (status != CARSO_OK || strcmp(method, noise_name) != 0) {
-        return status != CARSO_OK ? status : read_choice(context, entry, "method", where, cso_method_names, &out->options.method);
+        return status != CARSO_OK
+                   ? status
+                   : read_choice(context, entry, "method", where, cso_method_names, &out->options.method);
     }
     if (json_object_get(entry, "steps")) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: noise takes no steps", where);
@@ -128,8 +134,8 @@ static carso_status read_method(carso_context *context, const json_t *entry, con
     return CARSO_OK;
 }
 
-carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, const char *where, carso_objective objective,
-                                   cso_planned_attack *out)
+carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, const char *where,
+                                   carso_objective objective, cso_planned_attack *out)
 {
     static const char *const known[] = {"name",     "method",   "objective",  "loss",    "steps",          "step_size", "random_start",
                                         "restarts", "momentum", "early_stop", "queries", "target_classes", "eot",       "draws",
@@ -232,17 +238,19 @@ void cso_attack_entry_finish(const carso_model *model, int draws, int norm, doub
     if (options->method == CARSO_ATTACK_FAB) {
         evaluations *= others;
     }
-    attack->cost = evaluations * cso_prediction_cost(model, (carso_objective)options->objective, options->draws) * (defence ? options->eot : 1);
+    attack->cost = evaluations * cso_prediction_cost(model, (carso_objective)options->objective, options->draws) *
+                   (defence ? options->eot : 1);
 }
 
 json_t *cso_attack_entry_json(const cso_planned_attack *attack)
 {
     static const char *const families[] = {"white-box", "noise", "query", "transfer"};
     const carso_attack_options *const options = &attack->options;
-    json_t *const object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i}", "name", attack->name, "family", families[attack->family], "method",
-                                     attack->family == CSO_FAMILY_NOISE ? noise_name : cso_method_names[options->method], "objective",
-                                     cso_objective_names[options->objective], "loss", cso_loss_names[attack->callback ? CALLBACK : options->loss], "restarts",
-                                     (int)options->restarts);
+    json_t *const object =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i}", "name", attack->name, "family", families[attack->family], "method",
+                  attack->family == CSO_FAMILY_NOISE ? noise_name : cso_method_names[options->method], "objective",
+                  cso_objective_names[options->objective], "loss",
+                  cso_loss_names[attack->callback ? CALLBACK : options->loss], "restarts", (int)options->restarts);
     if (!object) {
         return NULL;
     }

@@ -24,7 +24,8 @@ bool cso_inside(const carso_evaluation *evaluation, double epsilon, const float 
     return evaluation->norm == CARSO_NORM_LINF || sqrt(sum) <= epsilon * (1 + ROUNDING);
 }
 
-bool cso_eight_bit(const carso_evaluation *evaluation, double epsilon, const float *original, const float *point, float *out)
+bool cso_eight_bit(const carso_evaluation *evaluation, double epsilon, const float *original, const float *point,
+                   float *out)
 {
     for (size_t i = 0; i < evaluation->image_size; i++) {
         const double wanted = (double)point[i], centre = (double)original[i];

@@ -62,15 +62,17 @@ void cso_columns_destroy(cso_columns *columns)
     *columns = (cso_columns){0};
 }
 
-carso_status cso_columns_read(cso_columns *columns, const cso_safetensors *file, const char *path, int64_t first, int64_t rows)
+carso_status cso_columns_read(cso_columns *columns, const cso_safetensors *file, const char *path, int64_t first,
+                              int64_t rows)
 {
     for (size_t i = 0; i < columns->count; i++) {
         const cso_column *const column = &columns->column[i];
         const cso_tensor *const tensor = cso_safetensors_find(file, column->name);
-        if (!tensor || tensor->type != column->type || tensor->rank != column->rank + 1 || tensor->dimension[0] != rows ||
+        if (!tensor || tensor->type != column->type || tensor->rank != column->rank + 1 ||
+            tensor->dimension[0] != rows ||
             memcmp(tensor->dimension + 1, column->dimension, (size_t)column->rank * sizeof *column->dimension) != 0) {
-            return cso_fail(columns->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor %s %s; the file is damaged", path, column->name,
-                            tensor ? "has another type or shape than the evaluation has" : "is missing");
+            return cso_fail(columns->context, CARSO_ERROR_BAD_FORMAT, "%s: tensor %s %s; the file is damaged", path,
+                            column->name, tensor ? "has another type or shape than the evaluation has" : "is missing");
         }
     }
     for (size_t i = 0; i < columns->count; i++) {

@@ -28,7 +28,8 @@ carso_status cso_columns_add(cso_columns *columns, cso_tensor_type type, int ran
                              const char *format, ...) __attribute__((format(printf, 6, 7)));
 void cso_columns_destroy(cso_columns *columns);
 /* Into rows first .. of every column, from a file that has exactly rows rows of each; BAD_FORMAT names what does not fit. */
-carso_status cso_columns_read(cso_columns *columns, const cso_safetensors *file, const char *path, int64_t first, int64_t rows);
+carso_status cso_columns_read(cso_columns *columns, const cso_safetensors *file, const char *path, int64_t first,
+                              int64_t rows);
 /* new: array of columns' count of descriptions to write. */
 void cso_columns_describe(const cso_columns *columns, int64_t rows, cso_tensor_write *out);
 /* Sorts all rows by the column named key, of I64. */

@@ -68,7 +68,8 @@ static double standing(const carso_evaluation *evaluation, int c, const position
 }
 
 /* Adds what the attacks of a cell cost; unit: number, within a batch, of the first. */
-static void add_attacks(const carso_evaluation *evaluation, int c, const position *now, uint64_t unit, double *done, double *left)
+static void add_attacks(const carso_evaluation *evaluation, int c, const position *now, uint64_t unit, double *done,
+                        double *left)
 {
     const cso_cell *const planned = &evaluation->protocol.cell[c];
     const int64_t later = evaluation->columns.rows - (now->within > 0 ? now->end : now->first);
@@ -83,7 +84,9 @@ static void add_attacks(const carso_evaluation *evaluation, int c, const positio
             ever = (double)later * (double)seen.attacked / (double)seen.rows;
         }
         *left += cost * (ever + (is_done ? 0 : stand));
-        const double survivors = seen.attacked > 0 ? 1 - (double)seen.broke / (double)seen.attacked : a == 0 ? FIRST_SURVIVORS : 1;
+        const double survivors = seen.attacked > 0 ? 1 - (double)seen.broke / (double)seen.attacked
+                                 : a == 0          ? FIRST_SURVIVORS
+                                                   : 1;
         ever *= survivors;
         if (!is_done) {
             stand *= survivors;
@@ -121,9 +124,10 @@ double cso_unit_cost(const carso_evaluation *evaluation, const cso_unit *unit)
     const cso_cell *const planned = &evaluation->protocol.cell[unit->cell];
     const position now = find_position(evaluation);
     if (unit->kind == CSO_UNIT_ATTACK) {
-        return planned->epsilon > 0 ? standing(evaluation, unit->cell, &now) *
-                                          (planned->attack[unit->attack].cost + scoring_cost(evaluation, planned->objective))
-                                    : 0;
+        return planned->epsilon > 0
+                   ? standing(evaluation, unit->cell, &now) *
+                         (planned->attack[unit->attack].cost + scoring_cost(evaluation, planned->objective))
+                   : 0;
     }
     double cost = 0;
     for (int o = 0; o < 2; o++) {

@@ -20,12 +20,14 @@ void carso_evaluation_options_init(carso_evaluation_options *options, size_t siz
     cso_options_fill(options, size, &defaults, sizeof defaults);
 }
 
-static carso_status check_range(const carso_context *context, const char *name, int32_t value, int32_t low, int32_t high)
+static carso_status check_range(const carso_context *context, const char *name, int32_t value, int32_t low,
+                                int32_t high)
 {
     if (value >= low && value <= high) {
         return CARSO_OK;
     }
-    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_create: %s is %d, not in %d to %d", name, value, low, high);
+    return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "carso_evaluation_create: %s is %d, not in %d to %d", name,
+                    value, low, high);
 }
 
 static carso_status check_options(const carso_context *context, const carso_evaluation_options *options)
@@ -119,7 +121,8 @@ static void hash_text(const char *text, size_t size, char out[CSO_SHA256_TEXT])
     cso_sha256_end(&hash, out);
 }
 
-carso_status cso_configuration_hash(const carso_context *context, const json_t *configuration, char out[CSO_SHA256_TEXT])
+carso_status cso_configuration_hash(const carso_context *context, const json_t *configuration,
+                                    char out[CSO_SHA256_TEXT])
 {
     size_t size = 0;
     char *const text = cso_json_text(context, configuration, &size);
@@ -136,19 +139,21 @@ static carso_status describe(carso_evaluation *evaluation, const carso_evaluatio
     const carso_model *const model = evaluation->model;
     json_t *const protocol = cso_protocol_json(&evaluation->protocol);
     evaluation->configuration =
-        protocol ? json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:[iii], s:i}", "version", carso_version(), "backend",
-                             evaluation->context->backend->name, "protocol", protocol, "norm", (int)options->norm, "aggregation",
-                             (int)options->aggregation, "batch", (int)options->batch, "seed", (json_int_t)options->seed, "first_image",
-                             (json_int_t)options->first_image, "images", (json_int_t)images, "shape", (int)model->channels,
-                             (int)model->height, (int)model->width, "classes", (int)model->classes)
+        protocol ? json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:[iii], s:i}", "version", carso_version(),
+                             "backend", evaluation->context->backend->name, "protocol", protocol, "norm",
+                             (int)options->norm, "aggregation", (int)options->aggregation, "batch", (int)options->batch,
+                             "seed", (json_int_t)options->seed, "first_image", (json_int_t)options->first_image,
+                             "images", (json_int_t)images, "shape", (int)model->channels, (int)model->height,
+                             (int)model->width, "classes", (int)model->classes)
                  : NULL;
     evaluation->class_names = json_array();
     int failed = !evaluation->configuration || !evaluation->class_names;
     for (int32_t k = 0; k < model->classes && !failed; k++) {
         failed = json_array_append_new(evaluation->class_names, json_string(carso_model_class_name(model, k)));
     }
-    return failed ? cso_fail_memory(evaluation->context, "the evaluation's configuration")
-                  : cso_configuration_hash(evaluation->context, evaluation->configuration, evaluation->configuration_hash);
+    return failed
+               ? cso_fail_memory(evaluation->context, "the evaluation's configuration")
+               : cso_configuration_hash(evaluation->context, evaluation->configuration, evaluation->configuration_hash);
 }
 
 /* Batch shard, shard + shards, ... of all images. */
@@ -179,7 +184,8 @@ static carso_status take_data(carso_evaluation *evaluation, cso_image_batch *bat
         }
         evaluation->position[row] = i;
         evaluation->label[row] = labels[i];
-        memcpy(evaluation->original + (size_t)row * evaluation->image_size, image, evaluation->image_size * sizeof *image);
+        memcpy(evaluation->original + (size_t)row * evaluation->image_size, image,
+               evaluation->image_size * sizeof *image);
         row++;
     }
     cso_sha256_end(&hash, evaluation->data_hash);
@@ -199,8 +205,8 @@ carso_status cso_evaluation_allocate(carso_context *context, carso_evaluation **
     return (*out)->commands ? CARSO_OK : cso_fail_memory(context, "the evaluation");
 }
 
-static carso_status build(carso_evaluation *evaluation, const carso_model *model, cso_image_batch *batch, const int32_t *labels,
-                          const carso_evaluation_options *options)
+static carso_status build(carso_evaluation *evaluation, const carso_model *model, cso_image_batch *batch,
+                          const int32_t *labels, const carso_evaluation_options *options)
 {
     carso_context *const context = evaluation->context;
     evaluation->model = (carso_model *)model;
@@ -211,9 +217,11 @@ static carso_status build(carso_evaluation *evaluation, const carso_model *model
     evaluation->shards = options->shards;
     evaluation->columns.rows = rows_of_shard(batch->count, options);
     if (evaluation->columns.rows == 0) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "carso_evaluation_create: shard %d of %d has no images; with batches of %d there are %lld of them", options->shard,
-                        options->shards, options->batch, (long long)((batch->count + options->batch - 1) / options->batch));
+        return cso_fail(
+            context, CARSO_ERROR_INVALID_ARGUMENT,
+            "carso_evaluation_create: shard %d of %d has no images; with batches of %d there are %lld of them",
+            options->shard, options->shards, options->batch,
+            (long long)((batch->count + options->batch - 1) / options->batch));
     }
     carso_status status = cso_protocol_create(model, options, &evaluation->protocol);
     if (status != CARSO_OK) {

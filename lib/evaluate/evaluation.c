@@ -61,7 +61,8 @@ int cso_unit_forward(const carso_progress *progress, void *user)
 static carso_status add_score(carso_evaluation *evaluation, cso_score_columns *score, const char *prefix)
 {
     cso_columns *const columns = &evaluation->columns;
-    carso_status status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&score->correct, "%s.correct", prefix);
+    carso_status status =
+        cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&score->correct, "%s.correct", prefix);
     if (status == CARSO_OK) {
         status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&score->majority, "%s.majority", prefix);
     }
@@ -80,13 +81,16 @@ static carso_status add_clean(carso_evaluation *evaluation, carso_objective obje
         status = cso_columns_add(columns, CSO_TENSOR_F64, 0, NULL, (void **)&clean->spread, "clean.%s.spread", name);
     }
     if (status == CARSO_OK) {
-        status = cso_columns_add(columns, CSO_TENSOR_U8, 0, NULL, (void **)&clean->probability_like, "clean.%s.probability_like", name);
+        status = cso_columns_add(columns, CSO_TENSOR_U8, 0, NULL, (void **)&clean->probability_like,
+                                 "clean.%s.probability_like", name);
     }
     if (status == CARSO_OK) {
-        status = cso_columns_add(columns, CSO_TENSOR_F64, 0, NULL, (void **)&clean->gradient_error, "clean.%s.gradient_error", name);
+        status = cso_columns_add(columns, CSO_TENSOR_F64, 0, NULL, (void **)&clean->gradient_error,
+                                 "clean.%s.gradient_error", name);
     }
     if (status == CARSO_OK) {
-        status = cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&clean->selected, "clean.%s.selected", name);
+        status =
+            cso_columns_add(columns, CSO_TENSOR_I32, 0, NULL, (void **)&clean->selected, "clean.%s.selected", name);
     }
     return status;
 }
@@ -125,8 +129,8 @@ static carso_status add_cell(carso_evaluation *evaluation, int number)
     };
     carso_status status = CARSO_OK;
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == CARSO_OK; i++) {
-        status = cso_columns_add(columns, wanted[i].type, wanted[i].rank, wanted[i].dimension, wanted[i].out, "cell.%d.%s", number,
-                                 wanted[i].name);
+        status = cso_columns_add(columns, wanted[i].type, wanted[i].rank, wanted[i].dimension, wanted[i].out,
+                                 "cell.%d.%s", number, wanted[i].name);
     }
     return status;
 }
@@ -143,7 +147,8 @@ static carso_status read_configuration(carso_evaluation *evaluation, const char 
                   {"aggregation", 0, 2},            {"seed", INT64_MIN, INT64_MAX}, {"first_image", INT64_MIN, INT64_MAX}};
     carso_status status = CARSO_OK;
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == CARSO_OK; i++) {
-        status = cso_json_integer(evaluation->context, configuration, wanted[i].key, where, wanted[i].low, wanted[i].high, &value[i]);
+        status = cso_json_integer(evaluation->context, configuration, wanted[i].key, where, wanted[i].low,
+                                  wanted[i].high, &value[i]);
     }
     if (status == CARSO_OK) {
         status = cso_json_array(evaluation->context, configuration, "shape", where, 3, &shape);
@@ -162,13 +167,15 @@ static carso_status read_configuration(carso_evaluation *evaluation, const char 
     for (size_t i = 0; i < 3; i++) {
         const int64_t side = json_integer_value(json_array_get(shape, i));
         if (side < 1 || side > 4096) {
-            return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: \"shape\" is not channels, height and width", where);
+            return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT,
+                            "%s: \"shape\" is not channels, height and width", where);
         }
         evaluation->shape[i] = (int32_t)side;
         evaluation->image_size *= (size_t)side;
     }
     if (evaluation->columns.rows > evaluation->total) {
-        return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: more images in a part than in the whole", where);
+        return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: more images in a part than in the whole",
+                        where);
     }
     return CARSO_OK;
 }
@@ -189,8 +196,9 @@ carso_status cso_evaluation_prepare(carso_evaluation *evaluation, const char *wh
     }
     columns->context = evaluation->context;
     evaluation->cell = cso_allocate(evaluation->context, (size_t)protocol->cell_count, sizeof *evaluation->cell);
-    evaluation->seconds = cso_allocate(evaluation->context, (size_t)protocol->cell_count * (size_t)(evaluation->most_attacks + 1),
-                                       sizeof *evaluation->seconds);
+    evaluation->seconds =
+        cso_allocate(evaluation->context, (size_t)protocol->cell_count * (size_t)(evaluation->most_attacks + 1),
+                     sizeof *evaluation->seconds);
     if (!evaluation->cell || !evaluation->seconds) {
         return cso_fail_memory(evaluation->context, "the evaluation");
     }
@@ -291,8 +299,9 @@ static carso_status take_scoring(carso_evaluation *evaluation, const cso_unit *u
     carso_status status = row && rounded ? CARSO_OK : cso_fail_memory(evaluation->context, "scoring");
     for (size_t i = 0; status == CARSO_OK && i < count; i++) {
         row[i] = unit->first + (int64_t)i;
-        cell->eight_bit_outside[first + i] = !cso_eight_bit(evaluation, planned->epsilon, evaluation->original + (first + i) * size,
-                                                            cell->image + (first + i) * size, rounded + i * size);
+        cell->eight_bit_outside[first + i] =
+            !cso_eight_bit(evaluation, planned->epsilon, evaluation->original + (first + i) * size,
+                           cell->image + (first + i) * size, rounded + i * size);
     }
     cso_score_request request = {.objective = planned->objective,
                                  .images = cell->image + first * size,
@@ -330,7 +339,8 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-carso_status carso_evaluation_step(carso_evaluation *evaluation, carso_progress_callback callback, void *user, int32_t *out_finished)
+carso_status carso_evaluation_step(carso_evaluation *evaluation, carso_progress_callback callback, void *user,
+                                   int32_t *out_finished)
 {
     if (!evaluation || !out_finished) {
         return cso_fail_missing(evaluation ? evaluation->context : NULL, "carso_evaluation_step", "out_finished");

@@ -120,13 +120,15 @@ double cso_unit_cost(const carso_evaluation *evaluation, const cso_unit *unit);
 
 /* lib/evaluate/create.c */
 carso_status cso_evaluation_allocate(carso_context *context, carso_evaluation **out);
-carso_status cso_configuration_hash(const carso_context *context, const json_t *configuration, char out[CSO_SHA256_TEXT]);
+carso_status cso_configuration_hash(const carso_context *context, const json_t *configuration,
+                                    char out[CSO_SHA256_TEXT]);
 /* lib/evaluate/assault.c */
 carso_status cso_evaluation_attack(carso_evaluation *evaluation, const cso_unit *unit, cso_unit_progress *progress);
 /* lib/evaluate/bounds.c */
 bool cso_inside(const carso_evaluation *evaluation, double epsilon, const float *original, const float *point);
 /* The 8-bit image nearest to point, in l-infinity a level nearer to the original where it would leave the ball. False: it is outside. */
-bool cso_eight_bit(const carso_evaluation *evaluation, double epsilon, const float *original, const float *point, float *out);
+bool cso_eight_bit(const carso_evaluation *evaluation, double epsilon, const float *original, const float *point,
+                   float *out);
 /* lib/evaluate/gradient_check.c: the relative error of each image's directional derivative; rows first .. */
 carso_status cso_gradient_check(carso_evaluation *evaluation, carso_objective objective, int64_t first, int64_t count);
 /* lib/evaluate/interval.c: 95 % interval of the mean of shares [count], each of repeats predictions. */

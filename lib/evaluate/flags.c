@@ -81,14 +81,16 @@ typedef struct gathering {
 } gathering;
 
 /* cell, attack, step: -1 for none. */
-static void raise_flag_from(gathering *work, flag_id id, int cell, int attack, int64_t step, double value, double threshold)
+static void raise_flag_from(gathering *work, flag_id id, int cell, int attack, int64_t step, double value,
+                            double threshold)
 {
     const cso_cell *const planned = cell < 0 ? NULL : &work->evaluation->protocol.cell[cell];
-    json_t *const flag = json_pack("{s:s, s:o, s:s?, s:s?, s:o, s:o, s:f, s:s}", "flag", flags[id].name, "cell",
-                                   cell < 0 ? json_null() : json_integer(cell), "section", planned ? planned->section : NULL, "attack",
-                                   planned && attack >= 0 ? planned->attack[attack].name : NULL, "step",
-                                   step < 0 ? json_null() : json_integer(step), "value",
-                                   isfinite(value) ? json_real(value) : json_null(), "threshold", threshold, "meaning", flags[id].meaning);
+    json_t *const flag = json_pack(
+        "{s:s, s:o, s:s?, s:s?, s:o, s:o, s:f, s:s}", "flag", flags[id].name, "cell",
+        cell < 0 ? json_null() : json_integer(cell), "section", planned ? planned->section : NULL, "attack",
+        planned && attack >= 0 ? planned->attack[attack].name : NULL, "step",
+        step < 0 ? json_null() : json_integer(step), "value", isfinite(value) ? json_real(value) : json_null(),
+        "threshold", threshold, "meaning", flags[id].meaning);
     work->failed = work->failed || json_array_append_new(work->array, flag) != 0;
 }
 
@@ -116,7 +118,8 @@ static double least(const difference *sums, int64_t rows)
 static bool uses_gradients(const cso_cell *cell, int attack)
 {
     const cso_planned_attack *const planned = &cell->attack[attack];
-    return planned->family == CSO_FAMILY_WHITE_BOX && (planned->options.method == CARSO_ATTACK_FGSM || planned->options.steps > 0);
+    return planned->family == CSO_FAMILY_WHITE_BOX &&
+           (planned->options.method == CARSO_ATTACK_FGSM || planned->options.steps > 0);
 }
 
 static int ascending(const void *a, const void *b)
@@ -129,7 +132,8 @@ static int ascending(const void *a, const void *b)
  * Raises a flag where more than a share of the attacked images is concerned, and says from which step on they are more.
  * begin [concerned]: where it begins for each; is sorted.
  */
-static bool raise_from_step(gathering *work, flag_id id, int c, int a, int32_t *begin, int64_t concerned, double attacked, double share)
+static bool raise_from_step(gathering *work, flag_id id, int c, int a, int32_t *begin, int64_t concerned,
+                            double attacked, double share)
 {
     if (!((double)concerned > share * attacked)) {
         return false;
@@ -231,7 +235,8 @@ static void judge_against_gradients(gathering *work, int c, int a)
         }
     }
     if (gained.sum > least(&gained, work->rows)) {
-        raise_flag(work, id[planned->attack[a].family], c, a, gained.sum / (double)work->rows, least(&gained, work->rows) / (double)work->rows);
+        raise_flag(work, id[planned->attack[a].family], c, a, gained.sum / (double)work->rows,
+                   least(&gained, work->rows) / (double)work->rows);
     }
 }
 
@@ -307,8 +312,8 @@ static void judge_averaging(gathering *work, int c)
             averaging += planned->attack[a].options.eot > 1;
         }
     }
-    if (planned->role == CSO_ROLE_PLAIN && planned->objective == CARSO_OBJECTIVE_DEFENCE && planned->epsilon > 0 && followers > 0 &&
-        averaging == 0 && spread > RANDOM_SPREAD) {
+    if (planned->role == CSO_ROLE_PLAIN && planned->objective == CARSO_OBJECTIVE_DEFENCE && planned->epsilon > 0 &&
+        followers > 0 && averaging == 0 && spread > RANDOM_SPREAD) {
         raise_flag(work, RANDOMISED_UNDER_STANDARD, c, -1, spread, RANDOM_SPREAD);
     }
 }

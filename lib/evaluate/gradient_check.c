@@ -135,7 +135,8 @@ carso_status cso_gradient_check(carso_evaluation *evaluation, carso_objective ob
     work.gradient = cso_allocate(context, size, sizeof *work.gradient);
     work.point = cso_allocate(context, size, sizeof *work.point);
     work.direction = cso_allocate(context, size, sizeof *work.direction);
-    carso_status status = work.gradient && work.point && work.direction ? CARSO_OK : cso_fail_memory(context, "the gradient check");
+    carso_status status =
+        work.gradient && work.point && work.direction ? CARSO_OK : cso_fail_memory(context, "the gradient check");
     for (int64_t i = first; i < first + count && status == CARSO_OK; i++) {
         if (evaluation->position[i] >= CSO_CHECKED_IMAGES) {
             continue;

@@ -67,7 +67,8 @@ static carso_status omit(const making *work, const char *section, const char *at
 static bool enough_classes(const making *work, const cso_planned_attack *attack)
 {
     const bool targeted = attack->options.method == CARSO_ATTACK_APGD_TARGETED;
-    return attack->callback || work->model->classes >= cso_loss_least_classes((carso_loss)attack->options.loss, targeted);
+    return attack->callback ||
+           work->model->classes >= cso_loss_least_classes((carso_loss)attack->options.loss, targeted);
 }
 
 static carso_status add_attack(const making *work, cso_cell *cell, const json_t *entry, const char *where)
@@ -83,7 +84,8 @@ static carso_status add_attack(const making *work, cso_cell *cell, const json_t 
         }
         if (attack.callback && !work->options->loss_function) {
             cso_release(work->context, attack.name);
-            return cso_fail(work->context, CARSO_ERROR_INVALID_ARGUMENT, "%s: the loss is \"callback\", but loss_function is NULL", where);
+            return cso_fail(work->context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "%s: the loss is \"callback\", but loss_function is NULL", where);
         }
         cso_attack_entry_finish(work->model, work->out->draws, work->options->norm, cell->epsilon, &attack);
         if (enough_classes(work, &attack)) {
@@ -111,7 +113,8 @@ static carso_status add_attacks(const making *work, cso_cell *cell, const json_t
         const char *const text = cso_ensemble_text(json_string_value(entry));
         json_t *members;
         if (!text) {
-            return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: there is no ensemble \"%.60s\"", place, json_string_value(entry));
+            return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: there is no ensemble \"%.60s\"", place,
+                            json_string_value(entry));
         }
         status = parse_text(work->context, text, true, place, &members);
         for (size_t j = 0; j < json_array_size(members) && status == CARSO_OK; j++) {
@@ -122,13 +125,14 @@ static carso_status add_attacks(const making *work, cso_cell *cell, const json_t
     return status;
 }
 
-static carso_status add_cell(const making *work, const json_t *section, const char *name, const char *where, cso_cell shape)
+static carso_status add_cell(const making *work, const json_t *section, const char *name, const char *where,
+                             cso_cell shape)
 {
     cso_protocol *const out = work->out;
     const json_t *attacks;
     if (out->cell_count == MOST_CELLS) {
-        return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: more than %d combinations of section, epsilon and steps", where,
-                        MOST_CELLS);
+        return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT,
+                        "%s: more than %d combinations of section, epsilon and steps", where, MOST_CELLS);
     }
     carso_status status = cso_json_array(work->context, section, "attacks", where, MOST_ATTACKS, &attacks);
     if (status != CARSO_OK) {
@@ -144,7 +148,8 @@ static carso_status add_cell(const making *work, const json_t *section, const ch
     return add_attacks(work, cell, attacks, where);
 }
 
-static carso_status read_epsilons(const making *work, const json_t *object, const char *where, double *out, size_t *out_count)
+static carso_status read_epsilons(const making *work, const json_t *object, const char *where, double *out,
+                                  size_t *out_count)
 {
     const json_t *list;
     carso_status status = cso_json_array(work->context, object, "epsilons", where, MOST_EPSILONS, &list);
@@ -157,7 +162,8 @@ static carso_status read_epsilons(const making *work, const json_t *object, cons
 }
 
 /* A section's own, else the caller's, else the protocol's. */
-static carso_status find_epsilons(const making *work, const json_t *section, const char *where, double *out, size_t *out_count)
+static carso_status find_epsilons(const making *work, const json_t *section, const char *where, double *out,
+                                  size_t *out_count)
 {
     if (json_object_get(section, "epsilons")) {
         return read_epsilons(work, section, where, out, out_count);
@@ -173,7 +179,9 @@ static carso_status find_epsilons(const making *work, const json_t *section, con
 static carso_status find_curve(const making *work, const json_t *section, const char *where, const json_t **out)
 {
     *out = NULL;
-    return json_object_get(section, "curve") ? cso_json_array(work->context, section, "curve", where, MOST_EPSILONS, out) : CARSO_OK;
+    return json_object_get(section, "curve")
+               ? cso_json_array(work->context, section, "curve", where, MOST_EPSILONS, out)
+               : CARSO_OK;
 }
 
 static carso_status add_section(const making *work, const json_t *section, size_t number)
@@ -215,7 +223,8 @@ static carso_status add_section(const making *work, const json_t *section, size_
     for (size_t i = 0; i < epsilon_count * points && status == CARSO_OK; i++) {
         const json_t *const steps = curve ? json_array_get(curve, i % points) : NULL;
         if (steps && (!json_is_integer(steps) || json_integer_value(steps) < 0 || json_integer_value(steps) > 1000000)) {
-            return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: \"curve\" holds what is no number of steps", where);
+            return cso_fail(work->context, CARSO_ERROR_BAD_FORMAT, "%s: \"curve\" holds what is no number of steps",
+                            where);
         }
         const cso_cell shape = {.role = curve ? CSO_ROLE_STEPS : guard ? CSO_ROLE_GUARD : CSO_ROLE_PLAIN,
                                 .objective = defence ? CARSO_OBJECTIVE_DEFENCE : CARSO_OBJECTIVE_CLASSIFIER,
@@ -286,7 +295,8 @@ carso_status cso_protocol_create(const carso_model *model, const carso_evaluatio
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT,
                         "there is no protocol \"%.60s\"; known are quick, paper and adaptive, or a description in JSON", options->protocol);
     }
-    carso_status status = parse_text(context, built_in ? built_in : options->protocol, built_in != NULL, "the protocol", &description);
+    carso_status status =
+        parse_text(context, built_in ? built_in : options->protocol, built_in != NULL, "the protocol", &description);
     if (status == CARSO_OK) {
         making work = {.model = model, .context = context, .options = options, .description = description, .out = out};
         status = build(&work);

@@ -52,24 +52,27 @@ void cso_protocol_destroy(cso_protocol *protocol);
 /* lib/evaluate/protocol_json.c: a new object with all cells and attacks; NULL where memory ran out. */
 json_t *cso_protocol_json(const cso_protocol *protocol);
 /* From such an object. The result can be destroyed whatever is returned. */
-carso_status cso_protocol_from_json(carso_context *context, const json_t *object, const char *where, int norm, cso_protocol *out);
+carso_status cso_protocol_from_json(carso_context *context, const json_t *object, const char *where, int norm,
+                                    cso_protocol *out);
 
 /* lib/evaluate/protocol_text.c: description of a protocol, list of attacks of an ensemble, as JSON; NULL: none of that name. */
 const char *cso_protocol_text(const char *name);
 const char *cso_ensemble_text(const char *name);
 
 /* lib/evaluate/attack_entry.c */
-extern const char *const cso_method_names[], *const cso_loss_names[], *const cso_objective_names[], *const cso_norm_names[];
+extern const char *const cso_method_names[], *const cso_loss_names[];
+extern const char *const cso_objective_names[], *const cso_norm_names[];
 /* Reads one attack of a section on objective; where: for messages. The name is allocated. */
-carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, const char *where, carso_objective objective,
-                                   cso_planned_attack *out);
+carso_status cso_attack_entry_read(carso_context *context, const json_t *entry, const char *where,
+                                   carso_objective objective, cso_planned_attack *out);
 /* What follows of the epsilon, the model's classes and draws. */
 void cso_attack_entry_finish(const carso_model *model, int draws, int norm, double epsilon, cso_planned_attack *attack);
 /* lib/evaluate/cost.c: of a prediction, in evaluations of the classifier. */
 double cso_prediction_cost(const carso_model *model, carso_objective objective, int draws);
 json_t *cso_attack_entry_json(const cso_planned_attack *attack);
 /* A number, or a fraction in a string: "8/255". */
-carso_status cso_ratio_read(carso_context *context, const json_t *value, const char *key, const char *where, double *out);
+carso_status cso_ratio_read(carso_context *context, const json_t *value, const char *key, const char *where,
+                            double *out);
 /* INVALID where object has a key that is not listed. */
 carso_status cso_keys_check(carso_context *context, const json_t *object, const char *const *known, const char *where);
 

@@ -20,8 +20,9 @@ static json_t *cell_json(const cso_cell *cell)
         json_decref(attacks);
         return NULL;
     }
-    json_t *const object = json_pack("{s:s, s:s, s:s, s:f, s:o}", "section", cell->section, "role", roles[cell->role], "objective",
-                                     cso_objective_names[cell->objective], "epsilon", cell->epsilon, "attacks", attacks);
+    json_t *const object =
+        json_pack("{s:s, s:s, s:s, s:f, s:o}", "section", cell->section, "role", roles[cell->role], "objective",
+                  cso_objective_names[cell->objective], "epsilon", cell->epsilon, "attacks", attacks);
     if (object && cell->role == CSO_ROLE_STEPS && json_object_set_new(object, "steps", json_integer(cell->steps))) {
         json_decref(object);
         return NULL;
@@ -85,7 +86,8 @@ static carso_status read_cell(carso_context *context, const json_t *object, int 
     return status;
 }
 
-carso_status cso_protocol_from_json(carso_context *context, const json_t *object, const char *where, int norm, cso_protocol *out)
+carso_status cso_protocol_from_json(carso_context *context, const json_t *object, const char *where, int norm,
+                                    cso_protocol *out)
 {
     const char *name;
     const json_t *cells, *omitted;

@@ -29,8 +29,8 @@ static json_t *number(double value)
 }
 
 /* share: scratch [rows]. */
-static json_t *score_json(const carso_evaluation *evaluation, const cso_score_columns *score, carso_objective objective, double *share,
-                          bool *failed)
+static json_t *score_json(const carso_evaluation *evaluation, const cso_score_columns *score, carso_objective objective,
+                          double *share, bool *failed)
 {
     const int64_t rows = cso_evaluation_finished_rows(evaluation);
     const int repeats = cso_score_repeats(evaluation, objective);
@@ -52,7 +52,8 @@ static json_t *score_json(const carso_evaluation *evaluation, const cso_score_co
 }
 
 /* Accuracy of each class; null where there is no image of it. */
-static json_t *classes_json(const carso_evaluation *evaluation, const int32_t *correct, carso_objective objective, bool *failed)
+static json_t *classes_json(const carso_evaluation *evaluation, const int32_t *correct, carso_objective objective,
+                            bool *failed)
 {
     const int64_t rows = cso_evaluation_finished_rows(evaluation);
     json_t *const array = json_array();

@@ -106,19 +106,23 @@ static bool like_probabilities(const double *logits, int rows, int64_t stride, i
     return true;
 }
 
-static void judge(const carso_evaluation *evaluation, const cso_score_request *request, const scratch *work, int64_t image, int64_t within,
-                  int64_t stride)
+static void judge(const carso_evaluation *evaluation, const cso_score_request *request, const scratch *work,
+                  int64_t image, int64_t within, int64_t stride)
 {
-    const int classes = evaluation->classes, repeats = cso_score_repeats(evaluation, request->objective), rows = repeats * work->draws;
+    const int classes = evaluation->classes, repeats = cso_score_repeats(evaluation, request->objective);
+    const int rows = repeats * work->draws;
     const double *const logits = work->logits + within * classes;
     const int32_t label = evaluation->label[request->row[image]];
     /* One draw of the bare classifier has nothing to aggregate. */
-    const carso_aggregation how = request->objective == CARSO_OBJECTIVE_DEFENCE ? (carso_aggregation)evaluation->aggregation : CARSO_AGGREGATE_LOGIT;
+    const carso_aggregation how = request->objective == CARSO_OBJECTIVE_DEFENCE
+                                      ? (carso_aggregation)evaluation->aggregation
+                                      : CARSO_AGGREGATE_LOGIT;
     const bool finite = all_finite(logits, rows, stride, classes);
     memset(work->votes, 0, (size_t)classes * sizeof *work->votes);
     request->correct[image] = 0;
     for (int m = 0; m < repeats && finite; m++) {
-        cso_aggregate(how, logits + m * work->draws * stride, work->draws, stride, classes, NULL, work->odds, work->aggregate);
+        cso_aggregate(how, logits + m * work->draws * stride, work->draws, stride, classes, NULL, work->odds,
+                      work->aggregate);
         const int predicted = cso_arg_max(work->odds, classes);
         work->votes[predicted]++;
         request->correct[image] += predicted == label;

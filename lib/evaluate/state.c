@@ -35,11 +35,12 @@ static json_t *describe(const carso_evaluation *evaluation)
         json_decref(seconds);
         return NULL;
     }
-    return json_pack("{s:i, s:s, s:s, s:s, s:O, s:O, s:O, s:i, s:i, s:I, s:I, s:o}", "version", FILE_VERSION, "model_sha256",
-                     evaluation->model_hash, "data_sha256", evaluation->data_hash, "configuration_sha256", evaluation->configuration_hash,
-                     "configuration", evaluation->configuration, "class_names", evaluation->class_names, "commands", evaluation->commands,
-                     "shard", evaluation->shard, "shards", evaluation->shards, "rows", (json_int_t)evaluation->columns.rows, "units_done",
-                     (json_int_t)evaluation->units_done, "seconds", seconds);
+    return json_pack("{s:i, s:s, s:s, s:s, s:O, s:O, s:O, s:i, s:i, s:I, s:I, s:o}", "version", FILE_VERSION,
+                     "model_sha256", evaluation->model_hash, "data_sha256", evaluation->data_hash,
+                     "configuration_sha256", evaluation->configuration_hash, "configuration", evaluation->configuration,
+                     "class_names", evaluation->class_names, "commands", evaluation->commands, "shard",
+                     evaluation->shard, "shards", evaluation->shards, "rows", (json_int_t)evaluation->columns.rows,
+                     "units_done", (json_int_t)evaluation->units_done, "seconds", seconds);
 }
 
 carso_status carso_evaluation_save(carso_evaluation *evaluation, const char *path)
@@ -66,12 +67,14 @@ carso_status carso_evaluation_save(carso_evaluation *evaluation, const char *pat
     return status;
 }
 
-static carso_status read_description(carso_context *context, const cso_safetensors *file, const char *path, json_t **out)
+static carso_status read_description(carso_context *context, const cso_safetensors *file, const char *path,
+                                     json_t **out)
 {
     int64_t version;
     char found[CSO_CHECKSUM_SIZE];
     *out = NULL;
-    const char *const text = cso_safetensors_metadata(file, METADATA), *const crc = cso_safetensors_metadata(file, METADATA_CRC);
+    const char *const text = cso_safetensors_metadata(file, METADATA);
+    const char *const crc = cso_safetensors_metadata(file, METADATA_CRC);
     if (!text) {
         return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s is not the file of an evaluation", path);
     }
@@ -86,7 +89,8 @@ static carso_status read_description(carso_context *context, const cso_safetenso
     return status == CARSO_OK ? cso_safetensors_check(file) : status;
 }
 
-static carso_status read_hash(carso_context *context, const json_t *json, const char *key, const char *path, char out[CSO_SHA256_TEXT])
+static carso_status read_hash(carso_context *context, const json_t *json, const char *key, const char *path,
+                              char out[CSO_SHA256_TEXT])
 {
     const char *text;
     const carso_status status = cso_json_string(context, json, key, path, &text);
@@ -167,10 +171,11 @@ carso_status carso_evaluation_set_command(carso_evaluation *evaluation, const ch
 static carso_status check_columns(const carso_evaluation *evaluation, const char *path)
 {
     for (int64_t i = 0; i < evaluation->columns.rows; i++) {
-        bool fits = evaluation->label[i] >= 0 && evaluation->label[i] < evaluation->classes && evaluation->position[i] >= 0 &&
-                    evaluation->position[i] < evaluation->total;
+        bool fits = evaluation->label[i] >= 0 && evaluation->label[i] < evaluation->classes &&
+                    evaluation->position[i] >= 0 && evaluation->position[i] < evaluation->total;
         for (int c = 0; c < evaluation->protocol.cell_count && fits; c++) {
-            fits = evaluation->cell[c].best[i] >= -1 && evaluation->cell[c].best[i] < evaluation->protocol.cell[c].attack_count;
+            fits = evaluation->cell[c].best[i] >= -1 &&
+                   evaluation->cell[c].best[i] < evaluation->protocol.cell[c].attack_count;
         }
         if (!fits) {
             return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: image %lld has a label, position or attack that there is not",
@@ -210,7 +215,8 @@ static carso_status check_same(const carso_evaluation *evaluation, const json_t 
         json_integer_value(json_object_get(json, "shards")) != evaluation->shards) {
         return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s is of shard %lld of %lld, not of %d of %d", path,
                         (long long)json_integer_value(json_object_get(json, "shard")),
-                        (long long)json_integer_value(json_object_get(json, "shards")), evaluation->shard, evaluation->shards);
+                        (long long)json_integer_value(json_object_get(json, "shards")), evaluation->shard,
+                        evaluation->shards);
     }
     return CARSO_OK;
 }
@@ -259,7 +265,8 @@ static carso_status check_configuration(carso_evaluation *evaluation, const char
     char found[CSO_SHA256_TEXT];
     const carso_status status = cso_configuration_hash(evaluation->context, evaluation->configuration, found);
     if (status == CARSO_OK && strcmp(found, evaluation->configuration_hash) != 0) {
-        return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: the configuration does not match its SHA-256", path);
+        return cso_fail(evaluation->context, CARSO_ERROR_BAD_FORMAT, "%s: the configuration does not match its SHA-256",
+                        path);
     }
     return status;
 }
@@ -317,8 +324,8 @@ static carso_status take_description(carso_evaluation *evaluation, const json_t 
         status = check_configuration(evaluation, path);
     }
     if (status == CARSO_OK) {
-        status = cso_protocol_from_json(context, json_object_get(evaluation->configuration, "protocol"), path, (int)norm,
-                                        &evaluation->protocol);
+        status = cso_protocol_from_json(context, json_object_get(evaluation->configuration, "protocol"), path,
+                                        (int)norm, &evaluation->protocol);
     }
     return status == CARSO_OK ? cso_evaluation_prepare(evaluation, path) : status;
 }
@@ -363,11 +370,14 @@ carso_status carso_evaluation_open(carso_context *context, const char *path, car
     return CARSO_OK;
 }
 
-static carso_status check_parts(carso_context *context, carso_evaluation *const *part, const char *const *path, size_t count)
+static carso_status check_parts(carso_context *context, carso_evaluation *const *part, const char *const *path,
+                                size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(part[i]->model_hash, part[0]->model_hash) != 0 || strcmp(part[i]->data_hash, part[0]->data_hash) != 0 ||
-            strcmp(part[i]->configuration_hash, part[0]->configuration_hash) != 0 || part[i]->shards != part[0]->shards) {
+        if (strcmp(part[i]->model_hash, part[0]->model_hash) != 0 ||
+            strcmp(part[i]->data_hash, part[0]->data_hash) != 0 ||
+            strcmp(part[i]->configuration_hash, part[0]->configuration_hash) != 0 ||
+            part[i]->shards != part[0]->shards) {
             return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
                             "%s and %s do not belong together: model, data, configuration and number of shards must be the same", path[0],
                             path[i]);
@@ -377,12 +387,14 @@ static carso_status check_parts(carso_context *context, carso_evaluation *const 
         }
         for (size_t j = 0; j < i; j++) {
             if (part[j]->shard == part[i]->shard) {
-                return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s and %s are both of shard %d", path[j], path[i], part[i]->shard);
+                return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%s and %s are both of shard %d", path[j],
+                                path[i], part[i]->shard);
             }
         }
     }
     if (count != (size_t)part[0]->shards) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%zu files of the %d shards: each is needed", count, part[0]->shards);
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "%zu files of the %d shards: each is needed", count,
+                        part[0]->shards);
     }
     return CARSO_OK;
 }
@@ -427,7 +439,8 @@ static carso_status join_commands(carso_evaluation *whole, carso_evaluation *con
     return failed ? cso_fail_memory(whole->context, "the evaluation") : CARSO_OK;
 }
 
-static carso_status join(carso_context *context, carso_evaluation *const *part, const char *const *path, size_t count, carso_evaluation **out)
+static carso_status join(carso_context *context, carso_evaluation *const *part, const char *const *path, size_t count,
+                         carso_evaluation **out)
 {
     carso_status status = check_parts(context, part, path, count);
     if (status == CARSO_OK) {
@@ -435,7 +448,8 @@ static carso_status join(carso_context *context, carso_evaluation *const *part, 
     }
     json_t *const json = status == CARSO_OK ? describe(part[0]) : NULL;
     if (status == CARSO_OK) {
-        status = json ? take_description(*out, json, path[0], part[0]->total) : cso_fail_memory(context, "the evaluation");
+        status =
+            json ? take_description(*out, json, path[0], part[0]->total) : cso_fail_memory(context, "the evaluation");
     }
     json_decref(json);
     if (status == CARSO_OK) {
@@ -452,7 +466,8 @@ static carso_status join(carso_context *context, carso_evaluation *const *part, 
     return status;
 }
 
-carso_status carso_evaluation_merge(carso_context *context, const char *const *paths, size_t count, carso_evaluation **out_evaluation)
+carso_status carso_evaluation_merge(carso_context *context, const char *const *paths, size_t count,
+                                    carso_evaluation **out_evaluation)
 {
     if (out_evaluation) {
         *out_evaluation = NULL;
@@ -464,7 +479,8 @@ carso_status carso_evaluation_merge(carso_context *context, const char *const *p
     carso_evaluation **const part = cso_allocate(context, count, sizeof *part);
     carso_status status = part ? CARSO_OK : cso_fail_memory(context, "the evaluation");
     for (size_t i = 0; i < count && status == CARSO_OK; i++) {
-        status = paths[i] ? carso_evaluation_open(context, paths[i], &part[i]) : cso_fail_missing(context, "carso_evaluation_merge", "paths");
+        status = paths[i] ? carso_evaluation_open(context, paths[i], &part[i])
+                          : cso_fail_missing(context, "carso_evaluation_merge", "paths");
     }
     if (status == CARSO_OK) {
         status = join(context, part, paths, count, &whole);

@@ -60,13 +60,15 @@ carso_status cso_graph_add_parameter(cso_graph *graph, const char *name, cso_par
  * expected and what was found. shape: UNFLATTEN's output, NULL for others. attributes NULL: the defaults; those that the
  * kind does not use are zeroed, and a convolution's kernel is taken from its weight. On failure the graph is as it was. */
 carso_status cso_graph_add_node(cso_graph *graph, cso_op_kind kind, const cso_attributes *attributes, const char *name,
-                                const int *input, int input_count, const int *parameter, const cso_shape *shape, int *out_value);
+                                const int *input, int input_count, const int *parameter, const cso_shape *shape,
+                                int *out_value);
 
 /* Appends src's nodes to dst: src input i becomes dst value input_value[i]; names get prefix (may be ""); parameters are
  * shared, and a parameter that dst has already (same pointer) is reused. training: BatchNorm nodes normalise with batch
  * statistics, whatever they do in src (they then need trainable parameters). On failure dst may have some of the nodes.
  * out_value (may be NULL): src.value_count entries, the dst value of each src value. */
-carso_status cso_graph_append(cso_graph *dst, const cso_graph *src, const char *prefix, const int *input_value, bool training, int *out_value);
+carso_status cso_graph_append(cso_graph *dst, const cso_graph *src, const char *prefix, const int *input_value,
+                              bool training, int *out_value);
 /* The same graph, its values, nodes and parameters at the same indices, with every parameter replaced by a trainable
  * copy, and BatchNorm in training where training. */
 carso_status cso_graph_clone_trainable(const cso_graph *src, bool training, cso_graph **out);
@@ -81,14 +83,16 @@ carso_status cso_graph_check_name(const carso_context *context, const char *what
  * reference or fails with a message. Hostile input: every index, count, shape, name and number is checked. */
 typedef carso_status (*cso_parameter_lookup)(void *user, const char *name, cso_parameter **out);
 carso_status cso_graph_to_json(const cso_graph *graph, json_t **out);
-carso_status cso_graph_from_json(carso_context *context, const json_t *json, cso_parameter_lookup lookup, void *user, cso_graph **out);
+carso_status cso_graph_from_json(carso_context *context, const json_t *json, cso_parameter_lookup lookup, void *user,
+                                 cso_graph **out);
 
 /* Facts about kinds. */
 const char *cso_op_kind_name(cso_op_kind kind); /* "convolution", as in the JSON form */
 bool cso_op_kind_parse(const char *name, cso_op_kind *out);
 /* Shape of the output; INVALID_ARGUMENT with a message that begins with where. parameters as in cso_op. */
-carso_status cso_op_infer(const carso_context *context, const char *where, cso_op_kind kind, const cso_attributes *attributes,
-                          const cso_shape *input, int input_count, cso_parameter *const *parameter, const cso_shape *shape, cso_shape *out);
+carso_status cso_op_infer(const carso_context *context, const char *where, cso_op_kind kind,
+                          const cso_attributes *attributes, const cso_shape *input, int input_count,
+                          cso_parameter *const *parameter, const cso_shape *shape, cso_shape *out);
 int64_t cso_shape_count(const cso_shape *shape);
 /* INVALID_ARGUMENT unless rank is 1 or 3 and the sizes are within the limits above. what: "the output". */
 carso_status cso_shape_check(const carso_context *context, const char *where, const char *what, const cso_shape *shape);
@@ -97,7 +101,8 @@ uint64_t cso_graph_node_multiply_adds(const cso_graph *graph, int node);
 /* Attributes with neutral values: strides, dilations, groups 1, epsilon 1e-5, momentum .1, factor 1. */
 cso_attributes cso_attributes_default(void);
 /* given without what kind does not use (zeroed); a kernel of 0 comes from a convolution's weight. channels: of the input. */
-cso_attributes cso_attributes_for(cso_op_kind kind, const cso_attributes *given, const cso_parameter *weight, int64_t channels);
+cso_attributes cso_attributes_for(cso_op_kind kind, const cso_attributes *given, const cso_parameter *weight,
+                                  int64_t channels);
 /* Name of parameter position in the JSON form: "weight", "bias", "running_mean", "running_var". */
 const char *cso_parameter_role(int position);
 

@@ -8,10 +8,11 @@
 struct cso_safetensors;
 
 /* Constant, copying host data; NULL host: zeros. */
-carso_status cso_parameter_create(const carso_context *context, int rank, const int64_t *dimension, const float *host, cso_parameter **out);
+carso_status cso_parameter_create(const carso_context *context, int rank, const int64_t *dimension, const float *host,
+                                  cso_parameter **out);
 /* Constant, using host data in place; file (may be NULL) is retained. */
-carso_status cso_parameter_create_mapped(const carso_context *context, int rank, const int64_t *dimension, const float *host,
-                                         struct cso_safetensors *file, cso_parameter **out);
+carso_status cso_parameter_create_mapped(const carso_context *context, int rank, const int64_t *dimension,
+                                         const float *host, struct cso_safetensors *file, cso_parameter **out);
 /* Constant, without values of its own: fill writes them when they are wanted. Takes recipe over, also on failure, which
  * the context's allocator made. */
 carso_status cso_parameter_create_deferred(const carso_context *context, int rank, const int64_t *dimension,

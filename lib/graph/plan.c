@@ -112,7 +112,8 @@ static void fill_arguments(cso_plan *plan)
         argument->input = input;
         argument->output = output;
         argument->saved = tensor_address(plan, step->saved);
-        argument->workspace = plan->workspace_size[i] > 0 ? cso_arena_memory(plan->arena) + plan->workspace_offset[i] : NULL;
+        argument->workspace =
+            plan->workspace_size[i] > 0 ? cso_arena_memory(plan->arena) + plan->workspace_offset[i] : NULL;
         for (int j = 0; j < step->input_count; j++) {
             *input++ = tensor_address(plan, step->input[j]);
         }

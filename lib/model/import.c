@@ -227,8 +227,8 @@ static carso_status gather(importer *import, const carso_model *model, cso_safet
         most += cso_safetensors_count(file[i]);
     }
     if (most > MOST_TENSORS) {
-        return cso_fail(import->context, CARSO_ERROR_BAD_FORMAT, "%zu tensors are more than the %d that an import takes",
-                        most, MOST_TENSORS);
+        return cso_fail(import->context, CARSO_ERROR_BAD_FORMAT,
+                        "%zu tensors are more than the %d that an import takes", most, MOST_TENSORS);
     }
     import->sources = cso_allocate(import->context, most, sizeof *import->sources);
     if (import->sources == NULL) {

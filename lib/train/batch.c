@@ -21,8 +21,8 @@ void cso_batch_sizes(int64_t count, double fraction, uint64_t step, int64_t size
     size[CSO_BATCH_CLEAN] = count - attacked;
 }
 
-carso_status cso_batch_assign(const carso_context *context, int64_t count, double fraction, uint64_t seed, uint64_t step,
-                              cso_batch_kind *kind)
+carso_status cso_batch_assign(const carso_context *context, int64_t count, double fraction, uint64_t seed,
+                              uint64_t step, cso_batch_kind *kind)
 {
     int64_t size[CSO_BATCH_KINDS];
     cso_batch_sizes(count, fraction, step, size);

@@ -24,8 +24,8 @@ typedef enum cso_batch_kind {
 void cso_batch_sizes(int64_t count, double fraction, uint64_t step, int64_t size[CSO_BATCH_KINDS]);
 
 /* kind [count]: sizes as above, places by a permutation that depends on (seed, step, count) alone. */
-carso_status cso_batch_assign(const carso_context *context, int64_t count, double fraction, uint64_t seed, uint64_t step,
-                              cso_batch_kind *kind);
+carso_status cso_batch_assign(const carso_context *context, int64_t count, double fraction, uint64_t seed,
+                              uint64_t step, cso_batch_kind *kind);
 
 /* Number of sub-batches of at most largest images; they differ by at most 1 in size, and none is of 1 image (count >= 2), for which
  * an odd batch may exceed largest = 2 by one. */

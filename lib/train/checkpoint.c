@@ -105,8 +105,9 @@ static carso_status make_metadata(const carso_trainer *trainer, const carso_mode
     if (status) {
         return status;
     }
-    json_t *options = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_training_to_json(&trainer->purifier_options)
-                                                          : cso_classifier_training_to_json(&trainer->classifier_options);
+    json_t *options = trainer->kind == CSO_TRAIN_PURIFIER
+                          ? cso_purifier_training_to_json(&trainer->purifier_options)
+                          : cso_classifier_training_to_json(&trainer->classifier_options);
     json_t *json = NULL;
     if (options) {
         json = json_pack("{s:i, s:s, s:I, s:I, s:i, s:s, s:o}", "version", CHECKPOINT_VERSION, "kind", kind_names[trainer->kind], "step",
@@ -191,8 +192,8 @@ static carso_status read_state(carso_trainer *trainer, const cso_safetensors *fi
             const cso_tensor *tensor = cso_safetensors_find(file, name);
             carso_status status = CARSO_OK;
             if (!tensor || !matches(tensor, weight->parameter)) {
-                status = cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: tensor %s %s; the checkpoint is damaged", path, name,
-                                  tensor ? "has another type or shape than its weight" : "is missing");
+                status = cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: tensor %s %s; the checkpoint is damaged", path,
+                                  name, tensor ? "has another type or shape than its weight" : "is missing");
             } else {
                 memcpy(role_values(weight, roles[j].state), tensor->data, tensor->bytes);
             }
@@ -227,7 +228,8 @@ static carso_status read_metadata(carso_context *context, const cso_safetensors 
     return cso_json_parse(context, text, strlen(text), path, out);
 }
 
-static carso_status check_settings(carso_context *context, const json_t *json, const carso_model *model, const char *path)
+static carso_status check_settings(carso_context *context, const json_t *json, const carso_model *model,
+                                   const char *path)
 {
     const char *expected;
     char found[CRC_SIZE];
@@ -242,8 +244,8 @@ static carso_status check_settings(carso_context *context, const json_t *json, c
 }
 
 /* A trainer as it was created, with the options of the checkpoint. */
-static carso_status create_trainer(carso_context *context, const json_t *json, const carso_model *model, const char *path,
-                                   carso_trainer **out)
+static carso_status create_trainer(carso_context *context, const json_t *json, const carso_model *model,
+                                   const char *path, carso_trainer **out)
 {
     const json_t *options = json_object_get(json, "options");
     const char *kind;

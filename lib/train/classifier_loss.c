@@ -17,8 +17,8 @@ static double log_sum_exp(const double *logits, int classes)
     return largest + log(sum);
 }
 
-double cso_cross_entropy(const double *logits, const int32_t *labels, int64_t count, int classes, double smoothing, double scale,
-                         double *gradient)
+double cso_cross_entropy(const double *logits, const int32_t *labels, int64_t count, int classes, double smoothing,
+                         double scale, double *gradient)
 {
     double total = 0;
     for (int64_t image = 0; image < count; image++) {
@@ -35,8 +35,8 @@ double cso_cross_entropy(const double *logits, const int32_t *labels, int64_t co
     return total;
 }
 
-double cso_softmax_divergence(const double *clean, const double *attacked, int64_t count, int classes, double scale, double *losses,
-                              double *clean_gradient, double *attacked_gradient)
+double cso_softmax_divergence(const double *clean, const double *attacked, int64_t count, int classes, double scale,
+                              double *losses, double *clean_gradient, double *attacked_gradient)
 {
     double total = 0;
     for (int64_t image = 0; image < count; image++) {

@@ -115,7 +115,8 @@ typedef struct attack_objective {
     double *logits, *logit_gradient, *reference; /* [sub_batch][classes] */
 } attack_objective;
 
-static carso_status read_logits(cso_program *program, const float *images, int64_t count, double *logits, cso_plan **out_plan)
+static carso_status read_logits(cso_program *program, const float *images, int64_t count, double *logits,
+                                cso_plan **out_plan)
 {
     cso_plan *plan = NULL;
     carso_status status = cso_program_acquire(program, count, &plan);
@@ -149,8 +150,8 @@ static carso_status pull_back(cso_plan *plan, const double *logit_gradient, floa
     return status;
 }
 
-static carso_status evaluate_part(const attack_objective *objective, const float *images, int64_t count, const uint64_t *image_index,
-                                  const int32_t *labels, double *losses, float *gradient)
+static carso_status evaluate_part(const attack_objective *objective, const float *images, int64_t count,
+                                  const uint64_t *image_index, const int32_t *labels, double *losses, float *gradient)
 {
     const carso_trainer *trainer = objective->trainer;
     const int classes = trainer->model->classes;
@@ -166,7 +167,8 @@ static carso_status evaluate_part(const attack_objective *objective, const float
             memcpy(objective->reference + i * classes, objective->clean_logits + place * (size_t)classes,
                    (size_t)classes * sizeof(double));
         }
-        cso_softmax_divergence(objective->reference, objective->logits, count, classes, 1, losses, NULL, objective->logit_gradient);
+        cso_softmax_divergence(objective->reference, objective->logits, count, classes, 1, losses, NULL,
+                               objective->logit_gradient);
     } else {
         for (int64_t i = 0; i < count; i++) {
             losses[i] = cso_cross_entropy(objective->logits + i * classes, labels + i, 1, classes, 0, 1,
@@ -180,8 +182,8 @@ static carso_status evaluate_part(const attack_objective *objective, const float
     return status;
 }
 
-static carso_status evaluate(void *self, const float *images, int64_t count, const uint64_t *image_index, uint32_t first_draw,
-                             const int32_t *labels, double *losses, float *gradient)
+static carso_status evaluate(void *self, const float *images, int64_t count, const uint64_t *image_index,
+                             uint32_t first_draw, const int32_t *labels, double *losses, float *gradient)
 {
     (void)first_draw; /* the classifier draws nothing */
     const attack_objective *objective = self;
@@ -190,9 +192,9 @@ static carso_status evaluate(void *self, const float *images, int64_t count, con
     const int64_t parts = (count + objective->sub_batch - 1) / objective->sub_batch;
     for (int64_t part = 0; part < parts; part++) {
         const int64_t first = cso_batch_part_start(count, parts, part);
-        const carso_status status = evaluate_part(objective, images + first * image_size,
-                                                  cso_batch_part_start(count, parts, part + 1) - first, image_index + first,
-                                                  labels + first, losses + first, gradient ? gradient + first * image_size : NULL);
+        const carso_status status = evaluate_part(
+            objective, images + first * image_size, cso_batch_part_start(count, parts, part + 1) - first,
+            image_index + first, labels + first, losses + first, gradient ? gradient + first * image_size : NULL);
         if (status) {
             return status;
         }
@@ -200,16 +202,17 @@ static carso_status evaluate(void *self, const float *images, int64_t count, con
     return CARSO_OK;
 }
 
-static carso_status read_clean_logits(carso_trainer *trainer, const cso_train_batch *batch, int64_t sub_batch, double *out)
+static carso_status read_clean_logits(carso_trainer *trainer, const cso_train_batch *batch, int64_t sub_batch,
+                                      double *out)
 {
     const carso_model *model = trainer->model;
     const int64_t image_size = (int64_t)model->channels * model->height * model->width;
     const int64_t parts = (batch->count + sub_batch - 1) / sub_batch;
     for (int64_t part = 0; part < parts; part++) {
         const int64_t first = cso_batch_part_start(batch->count, parts, part);
-        const carso_status status =
-            read_logits(trainer->classifier.attack, batch->images + first * image_size,
-                        cso_batch_part_start(batch->count, parts, part + 1) - first, out + first * model->classes, NULL);
+        const carso_status status = read_logits(trainer->classifier.attack, batch->images + first * image_size,
+                                                cso_batch_part_start(batch->count, parts, part + 1) - first,
+                                                out + first * model->classes, NULL);
         if (status) {
             return status;
         }
@@ -217,8 +220,8 @@ static carso_status read_clean_logits(carso_trainer *trainer, const cso_train_ba
     return CARSO_OK;
 }
 
-static carso_status run_attack(carso_trainer *trainer, const cso_train_batch *batch, attack_objective *self, double epsilon,
-                               double step_size, float *attacked)
+static carso_status run_attack(carso_trainer *trainer, const cso_train_batch *batch, attack_objective *self,
+                               double epsilon, double step_size, float *attacked)
 {
     const carso_context *context = trainer->context;
     const carso_classifier_training_options *options = &trainer->classifier_options;
@@ -269,7 +272,8 @@ done:
 }
 
 /* attacked: out, the batch's images as attacked. */
-static carso_status attack_batch(carso_trainer *trainer, const cso_train_batch *batch, double epsilon, double step_size, float *attacked)
+static carso_status attack_batch(carso_trainer *trainer, const cso_train_batch *batch, double epsilon, double step_size,
+                                 float *attacked)
 {
     const carso_context *context = trainer->context;
     const size_t classes = (size_t)trainer->model->classes;
@@ -318,8 +322,9 @@ typedef struct part_arrays {
 } part_arrays;
 
 /* Gradients of one sub-batch. attacked: NULL trains on the clean images. Sums go to out_loss and out_correct. */
-static carso_status train_part(carso_trainer *trainer, const float *clean, const float *attacked, const int32_t *labels, int64_t count,
-                               double scale, const part_arrays *arrays, double *out_loss, int64_t *out_correct)
+static carso_status train_part(carso_trainer *trainer, const float *clean, const float *attacked, const int32_t *labels,
+                               int64_t count, double scale, const part_arrays *arrays, double *out_loss,
+                               int64_t *out_correct)
 {
     const carso_classifier_training_options *options = &trainer->classifier_options;
     const int classes = trainer->model->classes;
@@ -344,15 +349,16 @@ static carso_status train_part(carso_trainer *trainer, const float *clean, const
         *out_correct = cso_count_correct(arrays->attacked, labels, count, classes);
     }
     if (trades) {
-        *out_loss += options->trades_beta * cso_softmax_divergence(arrays->clean, arrays->attacked, count, classes,
-                                                                   options->trades_beta * scale, NULL, arrays->divergence_gradient,
-                                                                   arrays->attacked_gradient);
+        *out_loss +=
+            options->trades_beta * cso_softmax_divergence(arrays->clean, arrays->attacked, count, classes,
+                                                          options->trades_beta * scale, NULL,
+                                                          arrays->divergence_gradient, arrays->attacked_gradient);
         for (int64_t i = 0; i < count * classes; i++) {
             arrays->clean_gradient[i] += arrays->divergence_gradient[i];
         }
     } else if (attacked) {
-        *out_loss +=
-            cso_cross_entropy(arrays->attacked, labels, count, classes, options->label_smoothing, scale, arrays->attacked_gradient);
+        *out_loss += cso_cross_entropy(arrays->attacked, labels, count, classes, options->label_smoothing, scale,
+                                       arrays->attacked_gradient);
     }
     status = cso_trainer_check_finite(trainer, *out_loss, "the loss");
     if (!status && clean_plan) {
@@ -371,7 +377,8 @@ done:
     return status;
 }
 
-static carso_status accumulate(carso_trainer *trainer, const cso_train_batch *batch, const float *attacked, carso_train_report *report)
+static carso_status accumulate(carso_trainer *trainer, const cso_train_batch *batch, const float *attacked,
+                               carso_train_report *report)
 {
     const carso_context *context = trainer->context;
     const carso_model *model = trainer->model;
@@ -397,8 +404,8 @@ static carso_status accumulate(carso_trainer *trainer, const cso_train_batch *ba
         const int64_t offset = first * image_size;
         double loss;
         int64_t right;
-        status = train_part(trainer, batch->images + offset, attacked ? attacked + offset : NULL, batch->labels + first, count,
-                            1 / (double)batch->count, &arrays, &loss, &right);
+        status = train_part(trainer, batch->images + offset, attacked ? attacked + offset : NULL, batch->labels + first,
+                            count, 1 / (double)batch->count, &arrays, &loss, &right);
         if (status) {
             goto done;
         }
@@ -431,7 +438,8 @@ carso_status cso_classifier_gradients(carso_trainer *trainer, const cso_train_ba
     }
     report->epsilon = options->epsilon * ramp;
     report->adversarial_share = 1;
-    const size_t pixels = (size_t)batch->count * (size_t)(trainer->model->channels * trainer->model->height * trainer->model->width);
+    const size_t pixels =
+        (size_t)batch->count * (size_t)(trainer->model->channels * trainer->model->height * trainer->model->width);
     float *attacked = cso_allocate_raw(context, pixels, sizeof *attacked);
     if (!attacked) {
         return cso_fail_memory(context, "attacked images");
@@ -448,11 +456,12 @@ typedef struct update {
     double learning_rate, momentum, weight_decay;
 } update;
 
-static void update_block(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument)
+static void update_block(const cso_weight *weight, size_t first, size_t count, const float *gradient,
+                         const void *argument)
 {
     const update *it = argument;
-    cso_sgd_update(it->learning_rate, it->momentum, it->weight_decay, count, gradient, cso_parameter_host(weight->parameter) + first,
-                   weight->state[CSO_STATE_VELOCITY] + first);
+    cso_sgd_update(it->learning_rate, it->momentum, it->weight_decay, count, gradient,
+                   cso_parameter_host(weight->parameter) + first, weight->state[CSO_STATE_VELOCITY] + first);
 }
 
 carso_status cso_classifier_update(carso_trainer *trainer, carso_train_report *report)

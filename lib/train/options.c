@@ -121,8 +121,9 @@ static carso_status check(const carso_context *context, const void *options, int
             memcpy(&value, place, sizeof value);
         }
         if (!(value >= fields[i].low && value <= fields[i].high)) {
-            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "training option %s is %.10g; it must be from %.10g to %.10g",
-                            fields[i].name, value, fields[i].low, fields[i].high);
+            return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                            "training option %s is %.10g; it must be from %.10g to %.10g", fields[i].name, value,
+                            fields[i].low, fields[i].high);
         }
     }
     if (sub_batch == 1) {
@@ -145,7 +146,8 @@ carso_status cso_purifier_training_check(const carso_context *context, const car
     return CARSO_OK;
 }
 
-carso_status cso_classifier_training_check(const carso_context *context, const carso_classifier_training_options *options)
+carso_status cso_classifier_training_check(const carso_context *context,
+                                           const carso_classifier_training_options *options)
 {
     const carso_status status =
         check(context, options, options->sub_batch, classifier_fields, COUNT(classifier_fields));
@@ -177,7 +179,8 @@ static void value_text(const void *options, const field *of, char *text, size_t 
     }
 }
 
-static carso_status same(const carso_context *context, const void *options, const void *wanted, const field *fields, size_t count)
+static carso_status same(const carso_context *context, const void *options, const void *wanted, const field *fields,
+                         size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char have[32], want[32];
@@ -198,7 +201,8 @@ carso_status cso_purifier_training_same(const carso_context *context, const cars
     return same(context, options, wanted, purifier_fields, COUNT(purifier_fields));
 }
 
-carso_status cso_classifier_training_same(const carso_context *context, const carso_classifier_training_options *options,
+carso_status cso_classifier_training_same(const carso_context *context,
+                                          const carso_classifier_training_options *options,
                                           const carso_classifier_training_options *wanted)
 {
     return same(context, options, wanted, classifier_fields, COUNT(classifier_fields));
@@ -243,8 +247,8 @@ json_t *cso_classifier_training_to_json(const carso_classifier_training_options 
     return to_json(options, classifier_fields, COUNT(classifier_fields));
 }
 
-static carso_status from_json(carso_context *context, const json_t *json, const char *where, void *options, const field *fields,
-                              size_t count)
+static carso_status from_json(carso_context *context, const json_t *json, const char *where, void *options,
+                              const field *fields, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char *place = (char *)options + fields[i].offset;
@@ -270,8 +274,8 @@ static carso_status from_json(carso_context *context, const json_t *json, const 
                 errno = 0;
                 const uint64_t seed = strtoull(text, &end, 10);
                 if (errno || *end || *text < '0' || *text > '9') {
-                    return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: %s is \"%s\", not an unsigned 64-bit number", where,
-                                    fields[i].name, text);
+                    return cso_fail(context, CARSO_ERROR_BAD_FORMAT, "%s: %s is \"%s\", not an unsigned 64-bit number",
+                                    where, fields[i].name, text);
                 }
                 memcpy(place, &seed, sizeof seed);
             }

@@ -11,12 +11,14 @@ void cso_classifier_training_defaults(carso_classifier_training_options *options
 
 /* INVALID_ARGUMENT names the option, its value and what it may be. */
 carso_status cso_purifier_training_check(const carso_context *context, const carso_purifier_training_options *options);
-carso_status cso_classifier_training_check(const carso_context *context, const carso_classifier_training_options *options);
+carso_status cso_classifier_training_check(const carso_context *context,
+                                           const carso_classifier_training_options *options);
 
 /* INVALID_ARGUMENT names the first option that differs, with both values. */
 carso_status cso_purifier_training_same(const carso_context *context, const carso_purifier_training_options *options,
                                         const carso_purifier_training_options *wanted);
-carso_status cso_classifier_training_same(const carso_context *context, const carso_classifier_training_options *options,
+carso_status cso_classifier_training_same(const carso_context *context,
+                                          const carso_classifier_training_options *options,
                                           const carso_classifier_training_options *wanted);
 
 /* An object with every option by its name, 64-bit seeds as decimal strings; NULL where memory ran out. */

@@ -19,7 +19,8 @@ static carso_status find_value(const cso_graph *src, const char *name, const int
     return CARSO_OK;
 }
 
-static carso_status append(cso_graph *dst, const cso_graph *src, const char *prefix, const int *input, bool training, int **out_value)
+static carso_status append(cso_graph *dst, const cso_graph *src, const char *prefix, const int *input, bool training,
+                           int **out_value)
 {
     *out_value = cso_allocate(dst->context, (size_t)src->value_count, sizeof **out_value);
     if (!*out_value) {
@@ -91,7 +92,8 @@ done:
     return status;
 }
 
-static carso_status create_decoder_program(cso_purifier_network *network, bool training, const char *output_name, cso_program **out)
+static carso_status create_decoder_program(cso_purifier_network *network, bool training, const char *output_name,
+                                           cso_program **out)
 {
     const carso_context *context = network->context;
     int *value = NULL;
@@ -264,8 +266,8 @@ static void copy(const double *source, int64_t count, double *destination)
     }
 }
 
-static carso_status forward(const cso_purifier_network *network, const cso_purifier_batch *batch, cso_plan *encode, cso_plan *decode,
-                            step_arrays *arrays, cso_purifier_losses *losses)
+static carso_status forward(const cso_purifier_network *network, const cso_purifier_batch *batch, cso_plan *encode,
+                            cso_plan *decode, step_arrays *arrays, cso_purifier_losses *losses)
 {
     const int64_t latents = batch->count * network->latent_size;
     const int64_t pixels = batch->count * network->image_size;
@@ -302,7 +304,8 @@ static carso_status forward(const cso_purifier_network *network, const cso_purif
     const cso_divergence divergence =
         cso_divergence_loss(arrays->mean, arrays->log_variance, batch->count, network->latent_size, batch->free_bits,
                             batch->beta * batch->scale, arrays->mean_gradient, arrays->log_variance_gradient);
-    losses->reconstruction = cso_pixel_loss(arrays->pixel, batch->targets, (size_t)pixels, batch->scale, arrays->pixel_gradient);
+    losses->reconstruction =
+        cso_pixel_loss(arrays->pixel, batch->targets, (size_t)pixels, batch->scale, arrays->pixel_gradient);
     losses->divergence = divergence.sum;
     losses->total = losses->reconstruction + batch->beta * divergence.term;
     copy(arrays->mean, latents, losses->mean);
@@ -312,8 +315,8 @@ static carso_status forward(const cso_purifier_network *network, const cso_purif
     return CARSO_OK;
 }
 
-static carso_status backward(const cso_purifier_network *network, const cso_purifier_batch *batch, cso_plan *encode, cso_plan *decode,
-                             step_arrays *arrays)
+static carso_status backward(const cso_purifier_network *network, const cso_purifier_batch *batch, cso_plan *encode,
+                             cso_plan *decode, step_arrays *arrays)
 {
     carso_status status = cso_plan_write_gradient(decode, 0, arrays->pixel_gradient, CSO_F64);
     if (!status) {
@@ -329,7 +332,8 @@ static carso_status backward(const cso_purifier_network *network, const cso_puri
         return status;
     }
     cso_reparameterise_gradient(arrays->log_variance, batch->noise, arrays->latent_gradient,
-                                (size_t)(batch->count * network->latent_size), arrays->mean_gradient, arrays->log_variance_gradient);
+                                (size_t)(batch->count * network->latent_size), arrays->mean_gradient,
+                                arrays->log_variance_gradient);
     status = cso_plan_write_gradient(encode, ENCODE_CONDITION, arrays->condition_gradient, CSO_F64);
     if (!status) {
         status = cso_plan_write_gradient(encode, ENCODE_MEAN, arrays->mean_gradient, CSO_F64);
@@ -340,7 +344,8 @@ static carso_status backward(const cso_purifier_network *network, const cso_puri
     return status ? status : cso_plan_backward(encode);
 }
 
-carso_status cso_purifier_step(cso_purifier_network *network, const cso_purifier_batch *batch, cso_purifier_losses *losses)
+carso_status cso_purifier_step(cso_purifier_network *network, const cso_purifier_batch *batch,
+                               cso_purifier_losses *losses)
 {
     cso_plan *encode = NULL, *decode = NULL;
     step_arrays arrays = {0};
@@ -367,8 +372,8 @@ carso_status cso_purifier_step(cso_purifier_network *network, const cso_purifier
     return status;
 }
 
-carso_status cso_purifier_diversity(cso_purifier_network *network, int64_t count, const double *condition, const double *first_latent,
-                                    const double *second_latent, double *out)
+carso_status cso_purifier_diversity(cso_purifier_network *network, int64_t count, const double *condition,
+                                    const double *first_latent, const double *second_latent, double *out)
 {
     const carso_context *context = network->context;
     const int64_t pixels = count * network->image_size;

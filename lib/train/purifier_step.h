@@ -47,11 +47,12 @@ typedef struct cso_purifier_losses {
 
 /* Adds scale * d total / d parameter to the parameters' gradients, and moves the running statistics as a training run does. The losses
  * are for the caller to check: where total is not finite, gradients are left alone. */
-carso_status cso_purifier_step(cso_purifier_network *network, const cso_purifier_batch *batch, cso_purifier_losses *losses);
+carso_status cso_purifier_step(cso_purifier_network *network, const cso_purifier_batch *batch,
+                               cso_purifier_losses *losses);
 
 /* Root mean square difference between the reconstructions that two latents [count][latent_size] each give under the same conditions
  * [count][condition_size], as in prediction. */
-carso_status cso_purifier_diversity(cso_purifier_network *network, int64_t count, const double *condition, const double *first_latent,
-                                    const double *second_latent, double *out);
+carso_status cso_purifier_diversity(cso_purifier_network *network, int64_t count, const double *condition,
+                                    const double *first_latent, const double *second_latent, double *out);
 
 #endif

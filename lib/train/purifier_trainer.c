@@ -19,7 +19,8 @@
 /* Draws of an image's training latents: one to train on, two to compare. */
 enum { DRAW_TRAINING, DRAW_DIVERSITY };
 
-carso_status cso_trainer_create_purifier(const carso_model *model, const carso_purifier_training_options *options, carso_trainer **out)
+carso_status cso_trainer_create_purifier(const carso_model *model, const carso_purifier_training_options *options,
+                                         carso_trainer **out)
 {
     *out = NULL;
     carso_context *context = model->context;
@@ -82,7 +83,8 @@ static void release_selection(const carso_context *context, selection *chosen)
     cso_release(context, chosen->step_size);
 }
 
-static carso_status allocate_selection(const carso_context *context, int64_t most, int64_t image_size, selection *chosen)
+static carso_status allocate_selection(const carso_context *context, int64_t most, int64_t image_size,
+                                       selection *chosen)
 {
     const size_t count = (size_t)most;
     const size_t pixels = (size_t)(most * image_size);
@@ -95,8 +97,8 @@ static carso_status allocate_selection(const carso_context *context, int64_t mos
         .epsilon = cso_allocate_raw(context, count, sizeof *chosen->epsilon),
         .step_size = cso_allocate_raw(context, count, sizeof *chosen->step_size),
     };
-    if (!chosen->place || !chosen->clean || !chosen->attacked || !chosen->label || !chosen->image_index || !chosen->epsilon ||
-        !chosen->step_size) {
+    if (!chosen->place || !chosen->clean || !chosen->attacked || !chosen->label || !chosen->image_index ||
+        !chosen->epsilon || !chosen->step_size) {
         release_selection(context, chosen);
         return cso_fail_memory(context, "attacked images");
     }
@@ -116,8 +118,8 @@ static double deviation_divisor(const carso_trainer *trainer)
 }
 
 /* Attacks the images of kinds half and full in place. */
-static carso_status attack(const carso_trainer *trainer, const cso_train_batch *batch, const cso_batch_kind *kind, bool fgsm,
-                           selection *chosen, float *images)
+static carso_status attack(const carso_trainer *trainer, const cso_train_batch *batch, const cso_batch_kind *kind,
+                           bool fgsm, selection *chosen, float *images)
 {
     const carso_purifier_training_options *options = &trainer->purifier_options;
     const cso_batch_kind half = fgsm ? CSO_BATCH_FGSM_HALF : CSO_BATCH_PGD_HALF;
@@ -135,7 +137,8 @@ static carso_status attack(const carso_trainer *trainer, const cso_train_batch *
         chosen->image_index[n] = cso_batch_image_index(trainer->step, i);
         chosen->epsilon[n] = options->epsilon / divisor * (kind[i] == half ? .5 : 1);
         chosen->step_size[n] = fgsm ? chosen->epsilon[n] : options->pgd_step_size / divisor;
-        memcpy(chosen->clean + (size_t)n * image_size, batch->images + (size_t)i * image_size, image_size * sizeof(float));
+        memcpy(chosen->clean + (size_t)n * image_size, batch->images + (size_t)i * image_size,
+               image_size * sizeof(float));
     }
     if (chosen->count == 0) {
         return CARSO_OK;
@@ -158,7 +161,8 @@ static carso_status attack(const carso_trainer *trainer, const cso_train_batch *
         .purpose = CSO_PURPOSE_TRAINING_ATTACK,
         .image_index = chosen->image_index,
     };
-    const carso_status status = cso_pgd_run(&objective, &pgd, chosen->clean, chosen->label, chosen->count, chosen->attacked, NULL);
+    const carso_status status =
+        cso_pgd_run(&objective, &pgd, chosen->clean, chosen->label, chosen->count, chosen->attacked, NULL);
     if (status == CARSO_ERROR_NON_FINITE) {
         return cso_fail(trainer->context, CARSO_ERROR_NON_FINITE,
                         "training step %llu: attacking the classifier with %s met a loss or gradient that is not finite, nothing was "
@@ -169,13 +173,15 @@ static carso_status attack(const carso_trainer *trainer, const cso_train_batch *
         return status;
     }
     for (int64_t n = 0; n < chosen->count; n++) {
-        memcpy(images + (size_t)chosen->place[n] * image_size, chosen->attacked + (size_t)n * image_size, image_size * sizeof(float));
+        memcpy(images + (size_t)chosen->place[n] * image_size, chosen->attacked + (size_t)n * image_size,
+               image_size * sizeof(float));
     }
     return CARSO_OK;
 }
 
 /* images: the batch's, to be attacked in place by the step's assignment. */
-static carso_status attack_batch(const carso_trainer *trainer, const cso_train_batch *batch, float *images, double *out_share)
+static carso_status attack_batch(const carso_trainer *trainer, const cso_train_batch *batch, float *images,
+                                 double *out_share)
 {
     const carso_context *context = trainer->context;
     const carso_purifier_training_options *options = &trainer->purifier_options;
@@ -187,7 +193,8 @@ static carso_status attack_batch(const carso_trainer *trainer, const cso_train_b
         return CARSO_OK;
     }
     if (!batch->labels) {
-        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT, "labels is NULL; the attacked share of a batch needs them");
+        return cso_fail(context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "labels is NULL; the attacked share of a batch needs them");
     }
     selection chosen;
     carso_status status = allocate_selection(context, attacked, trainer->purifier->image_size, &chosen);
@@ -213,7 +220,8 @@ done:
 }
 
 /* Standard normal numbers of images first .. first + count - 1 of the batch. row: room for one image's. */
-static void draw_noise(const carso_trainer *trainer, int64_t first, int64_t count, uint32_t draw, float *row, double *out)
+static void draw_noise(const carso_trainer *trainer, int64_t first, int64_t count, uint32_t draw, float *row,
+                       double *out)
 {
     const int64_t size = trainer->purifier->latent_size;
     for (int64_t i = 0; i < count; i++) {
@@ -239,7 +247,8 @@ static carso_status check_losses(const carso_trainer *trainer, const cso_purifie
     return status ? status : cso_trainer_check_finite(trainer, losses->total, "the loss");
 }
 
-static carso_status measure_diversity(const carso_trainer *trainer, int64_t count, const double *condition, float *row, double *out)
+static carso_status measure_diversity(const carso_trainer *trainer, int64_t count, const double *condition, float *row,
+                                      double *out)
 {
     const size_t size = (size_t)(count * trainer->purifier->latent_size);
     double *latent = cso_allocate_raw(trainer->context, 2 * size, sizeof *latent);
@@ -253,7 +262,8 @@ static carso_status measure_diversity(const carso_trainer *trainer, int64_t coun
     return status;
 }
 
-static carso_status accumulate(carso_trainer *trainer, const cso_train_batch *batch, const float *images, carso_train_report *report)
+static carso_status accumulate(carso_trainer *trainer, const cso_train_batch *batch, const float *images,
+                               carso_train_report *report)
 {
     const carso_context *context = trainer->context;
     const carso_purifier_training_options *options = &trainer->purifier_options;
@@ -262,7 +272,8 @@ static carso_status accumulate(carso_trainer *trainer, const cso_train_batch *ba
     const int64_t watched = largest < DIVERSITY_IMAGES ? largest : DIVERSITY_IMAGES;
     carso_status status = CARSO_OK;
     double *noise = cso_allocate_raw(context, (size_t)(largest * trainer->purifier->latent_size), sizeof *noise);
-    double *condition = cso_allocate_raw(context, (size_t)(largest * trainer->purifier->condition_size), sizeof *condition);
+    double *condition =
+        cso_allocate_raw(context, (size_t)(largest * trainer->purifier->condition_size), sizeof *condition);
     float *row = cso_allocate_raw(context, (size_t)trainer->purifier->latent_size, sizeof *row);
     if (!noise || !condition || !row) {
         status = cso_fail_memory(context, "latents");
@@ -349,12 +360,13 @@ typedef struct update {
     bool looks_ahead;
 } update;
 
-static void update_block(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument)
+static void update_block(const cso_weight *weight, size_t first, size_t count, const float *gradient,
+                         const void *argument)
 {
     const update *it = argument;
     float *fast = cso_parameter_host(weight->parameter) + first;
-    cso_radam_update(&it->radam, it->number, it->learning_rate, count, gradient, fast, weight->state[CSO_STATE_FIRST_MOMENT] + first,
-                     weight->state[CSO_STATE_SECOND_MOMENT] + first);
+    cso_radam_update(&it->radam, it->number, it->learning_rate, count, gradient, fast,
+                     weight->state[CSO_STATE_FIRST_MOMENT] + first, weight->state[CSO_STATE_SECOND_MOMENT] + first);
     if (it->looks_ahead) {
         cso_lookahead_update(it->lookahead_rate, count, fast, weight->state[CSO_STATE_SLOW] + first);
     }

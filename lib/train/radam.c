@@ -15,8 +15,8 @@ double cso_radam_rectification(const cso_radam *radam, uint64_t step)
     return sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length));
 }
 
-static void momentum_update(double keep, double rate, size_t count, double keep2, const float *restrict gradient, float *restrict weight,
-                            float *restrict first_moment, float *restrict second_moment)
+static void momentum_update(double keep, double rate, size_t count, double keep2, const float *restrict gradient,
+                            float *restrict weight, float *restrict first_moment, float *restrict second_moment)
 {
     for (size_t i = 0; i < count; i++) {
         const double g = gradient[i];
@@ -27,8 +27,9 @@ static void momentum_update(double keep, double rate, size_t count, double keep2
     }
 }
 
-static void adaptive_update(double keep, double rate, size_t count, double keep2, double epsilon, const float *restrict gradient,
-                            float *restrict weight, float *restrict first_moment, float *restrict second_moment)
+static void adaptive_update(double keep, double rate, size_t count, double keep2, double epsilon,
+                            const float *restrict gradient, float *restrict weight, float *restrict first_moment,
+                            float *restrict second_moment)
 {
     for (size_t i = 0; i < count; i++) {
         const double g = gradient[i];
@@ -40,14 +41,15 @@ static void adaptive_update(double keep, double rate, size_t count, double keep2
     }
 }
 
-void cso_radam_update(const cso_radam *radam, uint64_t step, double learning_rate, size_t count, const float *gradient, float *weight,
-                      float *first_moment, float *second_moment)
+void cso_radam_update(const cso_radam *radam, uint64_t step, double learning_rate, size_t count, const float *gradient,
+                      float *weight, float *first_moment, float *second_moment)
 {
     const double rate = learning_rate / (1 - pow(radam->beta1, (double)step));
     const double rectification = cso_radam_rectification(radam, step);
     if (rectification > 0) {
         const double scale = rate * rectification * sqrt(1 - pow(radam->beta2, (double)step));
-        adaptive_update(radam->beta1, scale, count, radam->beta2, radam->epsilon, gradient, weight, first_moment, second_moment);
+        adaptive_update(radam->beta1, scale, count, radam->beta2, radam->epsilon, gradient, weight, first_moment,
+                        second_moment);
     } else {
         momentum_update(radam->beta1, rate, count, radam->beta2, gradient, weight, first_moment, second_moment);
     }

@@ -105,7 +105,8 @@ carso_status cso_trainer_step(carso_trainer *trainer, const cso_train_batch *bat
         (void)cso_weights_restore_statistics(trainer->weights);
         return status;
     }
-    status = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_update(trainer, report) : cso_classifier_update(trainer, report);
+    status = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_update(trainer, report)
+                                                 : cso_classifier_update(trainer, report);
     if (status) {
         return status;
     }
@@ -117,8 +118,8 @@ carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, uint
 {
     cso_trainer_data *data = &trainer->data;
     if (strlen(name) >= sizeof data->name) {
-        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT, "the data set's name has %zu bytes; it may have %zu", strlen(name),
-                        sizeof data->name - 1);
+        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "the data set's name has %zu bytes; it may have %zu", strlen(name), sizeof data->name - 1);
     }
     if (batch < 2 || images < batch || images > INT64_MAX) {
         return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
@@ -145,8 +146,9 @@ json_t *cso_trainer_data_to_json(const cso_trainer_data *data)
 
 static json_t *provenance_entry(const carso_trainer *trainer)
 {
-    json_t *options = trainer->kind == CSO_TRAIN_PURIFIER ? cso_purifier_training_to_json(&trainer->purifier_options)
-                                                          : cso_classifier_training_to_json(&trainer->classifier_options);
+    json_t *options = trainer->kind == CSO_TRAIN_PURIFIER
+                          ? cso_purifier_training_to_json(&trainer->purifier_options)
+                          : cso_classifier_training_to_json(&trainer->classifier_options);
     json_t *entry =
         options ? json_pack("{s:s, s:I, s:o}", "version", carso_version(), "steps", (json_int_t)trainer->step, "options", options) : NULL;
     if (entry && trainer->data.batch != 0 && json_object_set_new(entry, "data", cso_trainer_data_to_json(&trainer->data))) {
@@ -158,7 +160,8 @@ static json_t *provenance_entry(const carso_trainer *trainer)
 
 static json_t *make_provenance(const carso_trainer *trainer)
 {
-    json_t *provenance = json_is_object(trainer->model->provenance) ? json_deep_copy(trainer->model->provenance) : json_object();
+    json_t *provenance =
+        json_is_object(trainer->model->provenance) ? json_deep_copy(trainer->model->provenance) : json_object();
     const char *key = "purifier_training";
     if (trainer->kind == CSO_TRAIN_CLASSIFIER) {
         /* The purifier is left out of what is made now. */

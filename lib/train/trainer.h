@@ -51,7 +51,8 @@ typedef struct cso_train_batch {
     const int32_t *labels; /* checked against the classes; NULL: none given */
 } cso_train_batch;
 
-carso_status cso_trainer_create_purifier(const carso_model *model, const carso_purifier_training_options *options, carso_trainer **out);
+carso_status cso_trainer_create_purifier(const carso_model *model, const carso_purifier_training_options *options,
+                                         carso_trainer **out);
 carso_status cso_trainer_create_classifier(const carso_model *model, const carso_classifier_training_options *options,
                                            carso_trainer **out);
 /* What both begin with: a trainer that holds its model and has neither network nor weights yet. */
@@ -81,6 +82,7 @@ carso_status cso_trainer_check_finite(const carso_trainer *trainer, double value
 carso_status cso_trainer_model(const carso_trainer *trainer, carso_model **out);
 
 carso_status cso_checkpoint_write(const carso_trainer *trainer, const char *path);
-carso_status cso_checkpoint_read(carso_context *context, struct cso_safetensors *file, const char *path, carso_trainer **out);
+carso_status cso_checkpoint_read(carso_context *context, struct cso_safetensors *file, const char *path,
+                                 carso_trainer **out);
 
 #endif

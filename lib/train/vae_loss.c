@@ -20,15 +20,16 @@ double cso_pixel_loss(const double *logits, const float *targets, size_t count, 
     return sum;
 }
 
-void cso_reparameterise(const double *mean, const double *log_variance, const double *noise, size_t count, double *latent)
+void cso_reparameterise(const double *mean, const double *log_variance, const double *noise, size_t count,
+                        double *latent)
 {
     for (size_t i = 0; i < count; i++) {
         latent[i] = mean[i] + noise[i] * exp(.5 * log_variance[i]);
     }
 }
 
-void cso_reparameterise_gradient(const double *log_variance, const double *noise, const double *latent_gradient, size_t count,
-                                 double *mean_gradient, double *log_variance_gradient)
+void cso_reparameterise_gradient(const double *log_variance, const double *noise, const double *latent_gradient,
+                                 size_t count, double *mean_gradient, double *log_variance_gradient)
 {
     for (size_t i = 0; i < count; i++) {
         mean_gradient[i] += latent_gradient[i];
@@ -36,8 +37,8 @@ void cso_reparameterise_gradient(const double *log_variance, const double *noise
     }
 }
 
-cso_divergence cso_divergence_loss(const double *mean, const double *log_variance, int64_t count, int64_t features, double free_bits,
-                                   double scale, double *mean_gradient, double *log_variance_gradient)
+cso_divergence cso_divergence_loss(const double *mean, const double *log_variance, int64_t count, int64_t features,
+                                   double free_bits, double scale, double *mean_gradient, double *log_variance_gradient)
 {
     cso_divergence divergence = {0, 0};
     for (int64_t feature = 0; feature < features; feature++) {

@@ -52,7 +52,8 @@ static carso_status collect(cso_weights *weights, cso_graph *graph)
     return CARSO_OK;
 }
 
-carso_status cso_weights_create(const carso_context *context, cso_graph *const *graphs, int graph_count, int states, cso_weights **out)
+carso_status cso_weights_create(const carso_context *context, cso_graph *const *graphs, int graph_count, int states,
+                                cso_weights **out)
 {
     *out = NULL;
     size_t capacity = 0;
@@ -160,8 +161,8 @@ static void walk_part(void *data, int part)
     }
 }
 
-static void walk_blocks(const cso_weights *weights, const cso_weight *weight, const float *gradient, cso_weights_visit visit,
-                        const void *argument)
+static void walk_blocks(const cso_weights *weights, const cso_weight *weight, const float *gradient,
+                        cso_weights_visit visit, const void *argument)
 {
     walk it = {.weight = weight, .gradient = gradient, .visit = visit, .argument = argument};
     it.blocks = block_count(weight->parameter->count);
@@ -183,7 +184,8 @@ carso_status cso_weights_each_block(cso_weights *weights, cso_weights_visit visi
 }
 
 /* Several sums side by side, because one would wait for its own last addition. */
-static void sum_squares(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument)
+static void sum_squares(const cso_weight *weight, size_t first, size_t count, const float *gradient,
+                        const void *argument)
 {
     (void)weight;
     const cso_weights *weights = argument;
@@ -198,7 +200,8 @@ static void sum_squares(const cso_weight *weight, size_t first, size_t count, co
     for (; i < count; i++) {
         sum[0] += (double)gradient[i] * gradient[i];
     }
-    weights->block_sums[first / BLOCK] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    weights->block_sums[first / BLOCK] =
+        ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
 carso_status cso_weights_gradient_norm(cso_weights *weights, uint64_t step, double *out_norm)

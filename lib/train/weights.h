@@ -31,7 +31,8 @@ typedef struct cso_weights {
 } cso_weights;
 
 /* graphs must outlive the result. Each learned parameter gets so many arrays of zeros. */
-carso_status cso_weights_create(const carso_context *context, cso_graph *const *graphs, int graph_count, int states, cso_weights **out);
+carso_status cso_weights_create(const carso_context *context, cso_graph *const *graphs, int graph_count, int states,
+                                cso_weights **out);
 void cso_weights_destroy(cso_weights *weights); /* accepts NULL */
 
 carso_status cso_weights_zero_gradients(cso_weights *weights);
@@ -43,7 +44,8 @@ carso_status cso_weights_gradient_norm(cso_weights *weights, uint64_t step, doub
  * Visits the learned parameters in blocks of elements, several at a time in as many threads as the context has. Blocks do not depend on
  * the number of threads. gradient [count]: the block's.
  */
-typedef void (*cso_weights_visit)(const cso_weight *weight, size_t first, size_t count, const float *gradient, const void *argument);
+typedef void (*cso_weights_visit)(const cso_weight *weight, size_t first, size_t count, const float *gradient,
+                                  const void *argument);
 carso_status cso_weights_each_block(cso_weights *weights, cso_weights_visit visit, const void *argument);
 
 /* Host values of all parameters to the device. */

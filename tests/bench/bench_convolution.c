@@ -129,7 +129,8 @@ static void errors(const work *it, double largest[2], double mean[2])
     }
 }
 
-static void measure(int threads, bool precise, bool little, bool avx2, int64_t channels, int64_t side, int64_t batch, cso_product product)
+static void measure(int threads, bool precise, bool little, bool avx2, int64_t channels, int64_t side, int64_t batch,
+                    cso_product product)
 {
     carso_context_options options;
     work it = {.product = product};

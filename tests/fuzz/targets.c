@@ -94,7 +94,8 @@ static void use_model(const carso_model *model)
     }
     carso_model_describe(model);
     size_t size = (size_t)info.channels * (size_t)info.image_height * (size_t)info.image_width;
-    if (info.classifier_multiply_adds + info.condition_multiply_adds + info.decoder_multiply_adds > MOST_MULTIPLY_ADDS ||
+    if (info.classifier_multiply_adds + info.condition_multiply_adds + info.decoder_multiply_adds >
+            MOST_MULTIPLY_ADDS ||
         size > 1u << 20) {
         return;
     }
@@ -186,7 +187,9 @@ static void use_trainer(carso_trainer *trainer, bool step)
     }
     REQUIRE(carso_model_get_info(model, &info) == CARSO_OK);
     size_t size = (size_t)info.channels * (size_t)info.image_height * (size_t)info.image_width;
-    if (step && info.classifier_multiply_adds + info.condition_multiply_adds + info.decoder_multiply_adds <= MOST_MULTIPLY_ADDS &&
+    if (step &&
+        info.classifier_multiply_adds + info.condition_multiply_adds + info.decoder_multiply_adds <=
+            MOST_MULTIPLY_ADDS &&
         size <= 1u << 20) {
         static const int32_t labels[2];
         uint8_t *pixels = calloc(size, 2);

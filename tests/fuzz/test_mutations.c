@@ -64,7 +64,8 @@ static void check_kind(target_kind kind, uint64_t usual_rounds)
     scratch_create();
     bytes seed = seed_make(kind, scratch_path);
     ck_assert_ptr_nonnull(seed.data);
-    ck_assert_msg(target_run(kind, seed.data, seed.size, scratch_path, false), "the %s is not accepted as it is", target_names[kind]);
+    ck_assert_msg(target_run(kind, seed.data, seed.size, scratch_path, false), "the %s is not accepted as it is",
+                  target_names[kind]);
     bool in_tensors = kind == TARGET_MODEL || kind == TARGET_CHECKPOINT || kind == TARGET_WEIGHTS;
     bytes content = {.data = malloc(seed.capacity), .capacity = seed.capacity};
     ck_assert_ptr_nonnull(content.data);

@@ -27,7 +27,8 @@ static carso_trainer *create(bool purifier)
     /* Digits that decimal text must keep, and a seed beyond what JSON numbers hold. */
     purifier_options.epsilon = classifier_options.epsilon = .1 + 1e-17 / 3 + 1 / 3e9;
     purifier_options.seed = classifier_options.seed = UINT64_MAX - 2;
-    return purifier ? toy_purifier_trainer(&purifier_options) : toy_classifier_trainer(CARSO_WIDE_RESNET, &classifier_options);
+    return purifier ? toy_purifier_trainer(&purifier_options)
+                    : toy_classifier_trainer(CARSO_WIDE_RESNET, &classifier_options);
 }
 
 static void advance(carso_trainer *trainer, int steps)

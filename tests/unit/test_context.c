@@ -139,7 +139,8 @@ START_TEST(memory_of_a_fresh_context_is_nothing)
     } shorter = {.struct_size = sizeof(size_t) + sizeof(uint64_t), .mapped_weights = 1, .own_weights = 42};
     ck_assert_int_eq(carso_context_create(NULL, &context), CARSO_OK);
     ck_assert_int_eq(carso_context_memory(context, &memory), CARSO_OK);
-    ck_assert_uint_eq(memory.mapped_weights + memory.own_weights + memory.packed_weights + memory.transformed_weights, 0);
+    ck_assert_uint_eq(memory.mapped_weights + memory.own_weights + memory.packed_weights + memory.transformed_weights,
+                      0);
     ck_assert_uint_eq(memory.buffers + memory.most_buffers, 0);
     ck_assert_int_eq(carso_context_memory(context, (carso_memory *)(void *)&shorter), CARSO_OK);
     ck_assert_uint_eq(shorter.mapped_weights, 0);

@@ -31,8 +31,9 @@ static void check_same(carso_evaluation *a, carso_evaluation *b)
     ck_assert_uint_eq(a->columns.count, b->columns.count);
     ck_assert_int_eq(a->columns.rows, b->columns.rows);
     for (size_t i = 0; i < a->columns.count; i++) {
-        ck_assert_msg(memcmp(a->columns.column[i].data, b->columns.column[i].data, a->columns.column[i].size * (size_t)a->columns.rows) == 0, "%s",
-                      a->columns.column[i].name);
+        ck_assert_msg(memcmp(a->columns.column[i].data, b->columns.column[i].data,
+                             a->columns.column[i].size * (size_t)a->columns.rows) == 0,
+                      "%s", a->columns.column[i].name);
     }
 }
 
@@ -63,7 +64,8 @@ START_TEST(worst_point_of_each_image)
             int32_t least = evaluation->clean[planned->objective].selected[i];
             for (int a = 0; a < planned->attack_count; a++) {
                 const int64_t entry = i * planned->attack_count + a;
-                ck_assert_int_eq(cell->state[entry], least == 0 || planned->epsilon <= 0 ? CSO_STATE_LEFT_OUT : CSO_STATE_ATTACKED);
+                ck_assert_int_eq(cell->state[entry],
+                                 least == 0 || planned->epsilon <= 0 ? CSO_STATE_LEFT_OUT : CSO_STATE_ATTACKED);
                 if (cell->state[entry] == CSO_STATE_ATTACKED && cell->attack_selected[entry] < least) {
                     least = cell->attack_selected[entry];
                 }
@@ -107,14 +109,21 @@ START_TEST(epsilon_0_of_the_defence)
     toy_options.repeats = 20;
     carso_evaluation *const evaluation = toy_evaluation(toy_model);
     toy_run(evaluation);
-    ck_assert_mem_eq(evaluation->cell[0].score.correct, evaluation->clean[1].score.correct, TOY_COUNT * sizeof(int32_t));
+    ck_assert_mem_eq(evaluation->cell[0].score.correct, evaluation->clean[1].score.correct,
+                     TOY_COUNT * sizeof(int32_t));
     /* With other draws than those that choose. */
     const int64_t row[TOY_COUNT] = {0, 1, 2, 3, 4, 5, 6};
     int32_t correct[TOY_COUNT];
     double scoring[TOY_COUNT], selection[TOY_COUNT];
     cso_unit_progress progress = {0};
-    cso_score_request request = {.objective = CARSO_OBJECTIVE_DEFENCE, .images = toy_pixels, .row = row, .count = TOY_COUNT,
-                                 .purpose = CSO_PURPOSE_SCORING, .correct = correct, .spread = scoring, .progress = &progress};
+    cso_score_request request = {.objective = CARSO_OBJECTIVE_DEFENCE,
+                                 .images = toy_pixels,
+                                 .row = row,
+                                 .count = TOY_COUNT,
+                                 .purpose = CSO_PURPOSE_SCORING,
+                                 .correct = correct,
+                                 .spread = scoring,
+                                 .progress = &progress};
     ck_assert_int_eq(cso_score(evaluation, &request), CARSO_OK);
     request.purpose = CSO_PURPOSE_SELECTION;
     request.spread = selection;
@@ -136,10 +145,12 @@ START_TEST(scored_by_the_defence_as_predicted)
     carso_prediction *prediction;
     const carso_images one = describe_images(rounded, 1);
     for (int i = 0; i < TOY_COUNT; i++) {
-        ck_assert(cso_eight_bit(evaluation, 0.1, toy_pixels + i * SMALL_IMAGE, evaluation->cell[1].image + i * SMALL_IMAGE, rounded));
+        ck_assert(cso_eight_bit(evaluation, 0.1, toy_pixels + i * SMALL_IMAGE,
+                                evaluation->cell[1].image + i * SMALL_IMAGE, rounded));
         ck_assert_int_eq(carso_predict(toy_model, &one, NULL, &prediction), CARSO_OK);
         ck_assert_int_eq(carso_prediction_labels(prediction)[0], evaluation->cell[1].eight_bit.majority[i]);
-        ck_assert_int_eq(carso_prediction_labels(prediction)[0] == toy_labels[i], evaluation->cell[1].eight_bit.correct[i]);
+        ck_assert_int_eq(carso_prediction_labels(prediction)[0] == toy_labels[i],
+                         evaluation->cell[1].eight_bit.correct[i]);
         carso_prediction_destroy(prediction);
     }
     carso_evaluation_destroy(evaluation);

@@ -35,7 +35,8 @@ static void check_flags(carso_evaluation *evaluation, const char *const *expecte
         for (int j = 0; expected[j]; j++) {
             wanted = wanted || strcmp(expected[j], every_flag[i]) == 0;
         }
-        ck_assert_msg(toy_has_flag(evaluation, every_flag[i]) == wanted, "%s is%s raised", every_flag[i], wanted ? " not" : "");
+        ck_assert_msg(toy_has_flag(evaluation, every_flag[i]) == wanted, "%s is%s raised", every_flag[i],
+                      wanted ? " not" : "");
     }
 }
 
@@ -272,7 +273,8 @@ static int astray(const carso_loss_batch *batch, void *user)
         for (int d = 0; d < batch->draws && batch->logit_gradient; d++) {
             for (int k = 0; k < batch->classes; k++) {
                 how->state = how->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-                batch->logit_gradient[d * stride + (int64_t)i * batch->classes + k] = how->random ? (double)(how->state >> 40) / (1 << 23) - 1 : 0;
+                batch->logit_gradient[d * stride + (int64_t)i * batch->classes + k] =
+                    how->random ? (double)(how->state >> 40) / (1 << 23) - 1 : 0;
             }
         }
     }
@@ -438,7 +440,8 @@ START_TEST(callbacks_that_fail_or_are_not_there)
     int32_t finished = 0;
     carso_evaluation *evaluation = NULL;
     toy_options.protocol = ATTACKS("classifier", "{\"method\": \"pgd\", \"steps\": 0, \"random_start\": false}, {\"method\": \"pgd\", \"loss\": \"callback\", \"steps\": 5}");
-    ck_assert_int_eq(carso_evaluation_create(toy_model, &toy_images, toy_labels, &toy_options, &evaluation), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_evaluation_create(toy_model, &toy_images, toy_labels, &toy_options, &evaluation),
+                     CARSO_ERROR_INVALID_ARGUMENT);
     toy_check_message("loss_function is NULL", "attack 2");
     toy_options.loss_function = astray;
     toy_options.loss_user = &how;

@@ -64,11 +64,13 @@ START_TEST(allocations_failing)
         const carso_status status = evaluate(context, model);
         atomic_store(&counts.failing, 0);
         made = atomic_load(&counts.made) > made ? atomic_load(&counts.made) : made;
-        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: status %d", failing, status);
+        ck_assert_msg(status == CARSO_OK || status == CARSO_ERROR_OUT_OF_MEMORY, "allocation %ld: status %d", failing,
+                      status);
         refused += status == CARSO_ERROR_OUT_OF_MEMORY;
         carso_model_destroy(model);
         carso_context_destroy(context);
-        ck_assert_msg(atomic_load(&counts.held) == 0, "allocation %ld: %ld are not released", failing, atomic_load(&counts.held));
+        ck_assert_msg(atomic_load(&counts.held) == 0, "allocation %ld: %ld are not released", failing,
+                      atomic_load(&counts.held));
     }
     ck_assert_int_gt(made, 100);
     ck_assert_int_gt(refused, made * 9 / 10);

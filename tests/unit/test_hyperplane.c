@@ -84,7 +84,8 @@ START_TEST(closed_form_where_the_box_is_far)
         for (int sign = -1; sign <= 1; sign++) {
             const double gap = sign * 0.1 * ones / sqrt(size);
             const double expected = fabs(gap) / (_i == CARSO_NORM_L2 ? sqrt(squares) : ones);
-            const double length = cso_hyperplane_project((carso_norm)_i, point, normal, gap, (size_t)size, scratch, delta);
+            const double length =
+                cso_hyperplane_project((carso_norm)_i, point, normal, gap, (size_t)size, scratch, delta);
             if (expected >= 0.5 / sqrt(size)) {
                 continue;
             }
@@ -112,8 +113,8 @@ START_TEST(bisection_where_the_box_binds)
         const double length = cso_hyperplane_project((carso_norm)_i, point, normal, gap, (size_t)size, scratch, delta);
         check_inside(size);
         if (isfinite(expected)) {
-            ck_assert_msg(fabs(length - expected) <= 1e-9 * (1 + expected), "%d components: %.17g, not %.17g", size, length,
-                          expected);
+            ck_assert_msg(fabs(length - expected) <= 1e-9 * (1 + expected), "%d components: %.17g, not %.17g", size,
+                          length, expected);
             ck_assert_double_eq_tol(along(size), gap, 1e-9 * ones);
             bound++;
         } else {
@@ -159,7 +160,8 @@ START_TEST(no_grid_point_is_nearer)
         if (isinf(nearest)) {
             ck_assert_double_le(along(3), gap + 1e-9);
         } else {
-            ck_assert_msg(length <= nearest + 1e-9 && length >= nearest - 0.02, "%g, and on the grid %g", length, nearest);
+            ck_assert_msg(length <= nearest + 1e-9 && length >= nearest - 0.02, "%g, and on the grid %g", length,
+                          nearest);
         }
     }
 }

@@ -112,7 +112,8 @@ static carso_status scenario_import(const setting *given)
 static carso_status scenario_verify(const setting *given)
 {
     int32_t departures;
-    carso_status status = carso_model_verify(given->model, scratch_file("golden.safetensors"), 1, NULL, NULL, &departures);
+    carso_status status =
+        carso_model_verify(given->model, scratch_file("golden.safetensors"), 1, NULL, NULL, &departures);
     ck_assert(status != CARSO_OK || departures == 0);
     return status;
 }
@@ -325,16 +326,18 @@ static bool run_failing(const scenario *one, const char *backend, long failing)
     carso_status status = one->run(&given);
     bool reached = atomic_load(&counts.made) >= failing;
     atomic_store(&counts.failing, 0);
-    ck_assert_msg(status == (reached ? CARSO_ERROR_OUT_OF_MEMORY : CARSO_OK), "%s on %s, allocation %ld: status %d (%s)", one->name,
-                  backend, failing, status, carso_status_str(status));
+    ck_assert_msg(status == (reached ? CARSO_ERROR_OUT_OF_MEMORY : CARSO_OK),
+                  "%s on %s, allocation %ld: status %d (%s)", one->name, backend, failing, status,
+                  carso_status_str(status));
     if (reached && failing % 16 == 1) {
-        ck_assert_msg(one->run(&given) == CARSO_OK, "%s on %s does not work after allocation %ld failed", one->name, backend, failing);
+        ck_assert_msg(one->run(&given) == CARSO_OK, "%s on %s does not work after allocation %ld failed", one->name,
+                      backend, failing);
     }
     carso_trainer_destroy(given.trainer);
     carso_model_destroy(given.model);
     carso_context_destroy(given.context);
-    ck_assert_msg(atomic_load(&counts.held) == 0, "%s on %s leaks %ld allocations after allocation %ld failed", one->name, backend,
-                  atomic_load(&counts.held), failing);
+    ck_assert_msg(atomic_load(&counts.held) == 0, "%s on %s leaks %ld allocations after allocation %ld failed",
+                  one->name, backend, atomic_load(&counts.held), failing);
     return reached;
 }
 
@@ -385,7 +388,8 @@ static void write_golden(carso_context *context)
         {.name = "reconstructions", .type = CSO_TENSOR_F32, .rank = 5, .dimension = {1, 1, 1, SIDE, SIDE}, .data = zeros},
     };
     const char *key = "strides", *value = "{}";
-    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("golden.safetensors"), tensors, 5, &key, &value, 1), CARSO_OK);
+    ck_assert_int_eq(cso_safetensors_write(context, scratch_file("golden.safetensors"), tensors, 5, &key, &value, 1),
+                     CARSO_OK);
 }
 
 static void write_files(void)

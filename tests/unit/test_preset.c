@@ -117,7 +117,8 @@ START_TEST(parameters_are_those_of_the_tables)
     ck_assert_int_eq(carso_model_create(context, &classifier, &model), CARSO_OK);
     ck_assert_uint_eq(cso_graph_parameter_numbers(model->classifier), expected->classifier);
     ck_assert_int_eq(model->tap_count, 26);
-    ck_assert_int_eq(cso_purifier_build(context, model, &purifier, untouched_parameter, context, true, &built), CARSO_OK);
+    ck_assert_int_eq(cso_purifier_build(context, model, &purifier, untouched_parameter, context, true, &built),
+                     CARSO_OK);
     ck_assert_uint_eq(cso_graph_parameter_numbers(built->condition) + cso_graph_parameter_numbers(built->encoder) +
                           cso_graph_parameter_numbers(built->decoder),
                       expected->purifier);

@@ -149,7 +149,8 @@ START_TEST(sub_batches_cover_the_batch_without_singles)
             ck_assert_int_eq(cso_batch_part_start(count, parts, 0), 0);
             ck_assert_int_eq(cso_batch_part_start(count, parts, parts), count);
             for (int64_t part = 0; part < parts; part++) {
-                const int64_t size = cso_batch_part_start(count, parts, part + 1) - cso_batch_part_start(count, parts, part);
+                const int64_t size =
+                    cso_batch_part_start(count, parts, part + 1) - cso_batch_part_start(count, parts, part);
                 ck_assert_int_ge(size, 2);
                 ck_assert_int_le(size, largest == 2 ? 3 : largest);
                 ck_assert_int_le(size, cso_batch_part_start(count, parts, 1));

@@ -26,7 +26,8 @@ START_TEST(pixel_loss_is_cross_entropy)
         const long double q = 1 / (1 + expl((long double)logits[i]));
         const double expected = (double)-(targets[i] * logl(p) + (1 - (long double)targets[i]) * logl(q));
         double gradient;
-        ck_assert_double_eq_tol(cso_pixel_loss(&logits[i], &targets[i], 1, 3, &gradient), expected, 1e-14 * (1 + expected));
+        ck_assert_double_eq_tol(cso_pixel_loss(&logits[i], &targets[i], 1, 3, &gradient), expected,
+                                1e-14 * (1 + expected));
         ck_assert_double_eq_tol(gradient, (double)(3 * (p - targets[i])), 1e-14);
     }
 }
@@ -67,7 +68,8 @@ START_TEST(divergence_is_the_closed_form)
 END_TEST
 
 /* The latent's way through a made-up decoder, sum_i w_i sin(z_i), plus beta times the divergence. */
-static double whole_loss(const double *mean, const double *log_variance, const double *noise, double beta, double free_bits)
+static double whole_loss(const double *mean, const double *log_variance, const double *noise, double beta,
+                         double free_bits)
 {
     double latent[COUNT], sum = 0;
     cso_reparameterise(mean, log_variance, noise, COUNT, latent);
@@ -120,7 +122,8 @@ START_TEST(free_bits_spare_features_under_the_threshold)
     /* Feature 0 has a divergence of .02 nats, feature 1 of 2. */
     const double mean[4] = {.2, 2, -.2, -2}, log_variance[4] = {0, 0, 0, 0};
     double mean_gradient[4], log_variance_gradient[4];
-    const cso_divergence found = cso_divergence_loss(mean, log_variance, 2, 2, .5, 1, mean_gradient, log_variance_gradient);
+    const cso_divergence found =
+        cso_divergence_loss(mean, log_variance, 2, 2, .5, 1, mean_gradient, log_variance_gradient);
     ck_assert_double_eq_tol(found.sum, 2 * 2.02, 1e-15);
     ck_assert_double_eq_tol(found.term, 2 * (.5 + 2), 1e-15);
     ck_assert_double_eq(mean_gradient[0], 0);

@@ -122,7 +122,9 @@ static void follows_double(const char *backend, int threads)
             first[i] = .9 * first[i] + .1 * g;
             second[i] = .999 * second[i] + .001 * g * g;
             const double mean = first[i] / (1 - pow(.9, t));
-            fast[i] -= rectification > 0 ? rate * rectification * mean * sqrt(1 - pow(.999, t)) / (sqrt(second[i]) + 1e-8) : rate * mean;
+            fast[i] -= rectification > 0
+                           ? rate * rectification * mean * sqrt(1 - pow(.999, t)) / (sqrt(second[i]) + 1e-8)
+                           : rate * mean;
             if ((step + 1) % trainer->purifier_options.lookahead_steps == 0) {
                 fast[i] = slow[i] += trainer->purifier_options.lookahead_rate * (fast[i] - slow[i]);
             }

@@ -154,7 +154,8 @@ static inline carso_purifier_training_options toy_purifier_options(void)
     return options;
 }
 
-static inline carso_trainer *toy_classifier_trainer(carso_architecture architecture, const carso_classifier_training_options *options)
+static inline carso_trainer *toy_classifier_trainer(carso_architecture architecture,
+                                                    const carso_classifier_training_options *options)
 {
     carso_trainer *trainer = NULL;
     carso_model *model = toy_classifier(architecture);
