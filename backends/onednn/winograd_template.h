@@ -18,7 +18,7 @@
 #endif
 
 /* MOST_PIECE: of channels summed in one register. A sum's roundings are as large as it is by then: short pieces halve and
- * more the error of a product over hundreds of channels, for 1 % of its time. */
+ * more the error of a product over hundreds of channels, for a few per cent of its time. */
 enum { SIDE = 6, OUTPUTS = 4, PANEL = 2 * WIDTH, LINE = 16, MOST_PIECE = 80 };
 
 /* Squares, cubes, and sum and product of the squares of the points a and b; all exact in binary. */

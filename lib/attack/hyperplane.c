@@ -22,7 +22,7 @@ static double find_level(cso_breakpoint *points, size_t count, double gap)
             rate += points[k].rate;
         }
         const double next = (gap - at_faces) / rate;
-        level = next > level ? next : level; /* but for rounding always */
+        level = next > level ? next : level; /* rounding alone would lower it */
         size_t left = 0;
         for (size_t k = 0; k < count; k++) {
             if (points[k].at > level) {

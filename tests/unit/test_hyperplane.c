@@ -167,7 +167,7 @@ START_TEST(no_grid_point_is_nearer)
 }
 END_TEST
 
-/* The gap is what the faces give but for rounding, which is large beside what is left to give: nothing goes the other way. */
+/* The gap is what the faces give but for rounding, which is large beside what is left to give: nothing goes back. */
 START_TEST(rounding_before_tiny_components)
 {
     for (int repeat = 0; repeat < 200; repeat++) {
