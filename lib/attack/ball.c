@@ -3,9 +3,21 @@
 
 #include <math.h>
 
-float cso_ball_project_component(double wanted, float original, double epsilon)
+/*
+ * The largest distance that is within epsilon itself and when rounded to float, which a caller may well do: up to half way
+ * from the last float within epsilon to the next. Stepping there float by float from epsilon would take millions of steps
+ * where a pixel of value epsilon comes near 0.
+ */
+static double reach_of(double epsilon)
 {
-    const double low = fmax(0.0, (double)original - epsilon), high = fmin(1.0, (double)original + epsilon);
+    const float nearest = (float)epsilon, within = (double)nearest > epsilon ? nextafterf(nearest, 0.0f) : nearest;
+    return fmin(epsilon, ((double)within + (double)nextafterf(within, INFINITY)) / 2.0);
+}
+
+/* In [0, 1] and within epsilon of original, after rounding as well. */
+static float project_component(double wanted, float original, double epsilon, double reach)
+{
+    const double low = fmax(0.0, (double)original - reach), high = fmin(1.0, (double)original + reach);
     float point = (float)fmin(fmax(wanted, low), high);
     while (fabs((double)point - (double)original) > epsilon || (double)fabsf(point - original) > epsilon) {
         point = nextafterf(point, original);
@@ -72,8 +84,9 @@ void cso_ball_project(carso_norm norm, double *wanted, const float *original, do
         project_l2(wanted, original, epsilon, size, point);
         return;
     }
+    const double reach = reach_of(epsilon);
     for (size_t j = 0; j < size; j++) {
-        point[j] = cso_ball_project_component(wanted[j], original[j], epsilon);
+        point[j] = project_component(wanted[j], original[j], epsilon, reach);
     }
 }
 

@@ -6,9 +6,6 @@
 #include "base/random.h"
 #include "carso/attack.h"
 
-/* The float nearest to wanted that lies in [0, 1] and no further than epsilon from original, after rounding as well. */
-float cso_ball_project_component(double wanted, float original, double epsilon);
-
 /*
  * point: wanted, brought into [0, 1] and, after rounding to float as well, into the ball. In l2 the difference is
  * scaled and then clipped, which never makes it longer. wanted is left changed.

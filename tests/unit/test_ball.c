@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <check.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "attack/ball.h"
@@ -59,6 +60,29 @@ START_TEST(points_never_leave_the_ball)
                     ck_assert(_i == CARSO_NORM_L2 || fabs(difference(j)) <= bounds[b]);
                 }
                 ck_assert(_i == CARSO_NORM_LINF || distance() <= bounds[b]);
+            }
+        }
+    }
+}
+END_TEST
+
+static bool inside(float at, float from, double epsilon)
+{
+    return at >= 0.0f && at <= 1.0f && fabs((double)at - (double)from) <= epsilon && (double)fabsf(at - from) <= epsilon;
+}
+
+/* Of images of 8 bits, where the ball's bounds may lie next to 0. */
+START_TEST(linf_projection_goes_as_far_as_it_may)
+{
+    static const double bounds[] = {8.0 / 255, 1.0 / 255, 16.0 / 255, 0.1, 0.3, 1e-3, 0.5};
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
+        for (int value = 0; value < 256; value++) {
+            for (int sign = -1; sign <= 1; sign += 2) {
+                *original = (float)value / 255.0f;
+                *wanted = 2.0 * sign;
+                cso_ball_project(CARSO_NORM_LINF, wanted, original, bounds[b], 1, point);
+                ck_assert(inside(*point, *original, bounds[b]));
+                ck_assert(!inside(nextafterf(*point, 2.0f * (float)sign), *original, bounds[b]));
             }
         }
     }
@@ -151,6 +175,7 @@ int main(void)
     TCase *tests = tcase_create("ball");
     tcase_add_checked_fixture(tests, set_up, NULL);
     tcase_add_loop_test(tests, points_never_leave_the_ball, 0, 2);
+    tcase_add_test(tests, linf_projection_goes_as_far_as_it_may);
     tcase_add_test(tests, l2_projection_scales);
     tcase_add_loop_test(tests, points_inside_stay, 0, 2);
     tcase_add_test(tests, random_points_fill_the_ball);
