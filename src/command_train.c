@@ -129,7 +129,7 @@ static carso_status with_purifier(const purifier_settings *own, carso_context *c
     return status;
 }
 
-/* user of new_trainer */
+/* user of the functions below */
 typedef struct purifier_task {
     const purifier_settings *settings;
     const char *classifier;
@@ -165,29 +165,24 @@ static carso_purifier_training_options options_of(const purifier_settings *own, 
     return options;
 }
 
-static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
+static exit_status new_model(const void *user, const carso_dataset *data, carso_context *context, carso_model **out)
 {
     const purifier_task *task = user;
-    const purifier_settings *own = task->settings;
-    const char *path = task->classifier;
-    carso_model *model = NULL;
-    const carso_purifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
-    if (options.steps_per_epoch == 0) {
-        return STATUS_USAGE;
-    }
-    carso_status status = with_purifier(own, context, path, &model);
-    if (status != CARSO_OK) {
-        return session_failure(context, status, "cannot make a purifier for %s", path);
-    }
-    status = carso_trainer_create_purifier(model, &options, out);
-    carso_model_destroy(model);
-    return status == CARSO_OK ? STATUS_OK : session_failure(context, status, "cannot start training");
+    (void)data;
+    const carso_status status = with_purifier(task->settings, context, task->classifier, out);
+    return status == CARSO_OK ? STATUS_OK
+                              : session_failure(context, status, "cannot make a purifier for %s", task->classifier);
 }
 
-static carso_status check_trainer(const void *user, const carso_dataset *data, const carso_trainer *trainer)
+static carso_status new_trainer(const void *user, int32_t steps_per_epoch, const carso_model *model, carso_trainer **out)
 {
-    const purifier_settings *own = ((const purifier_task *)user)->settings;
-    const carso_purifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
+    const carso_purifier_training_options options = options_of(((const purifier_task *)user)->settings, steps_per_epoch);
+    return carso_trainer_create_purifier(model, &options, out);
+}
+
+static carso_status check_trainer(const void *user, int32_t steps_per_epoch, const carso_trainer *trainer)
+{
+    const carso_purifier_training_options options = options_of(((const purifier_task *)user)->settings, steps_per_epoch);
     return carso_trainer_check_purifier(trainer, &options);
 }
 
@@ -195,8 +190,8 @@ static exit_status purifier_run(void *settings, int argument_count, char **argum
 {
     const purifier_settings *own = settings;
     const purifier_task user = {own, arguments[0]};
-    training_task task = {.settings = &own->training, .dataset = arguments[1], .purifier = true, .new_trainer = new_trainer,
-                          .check_trainer = check_trainer, .user = &user};
+    training_task task = {.settings = &own->training, .dataset = arguments[1], .purifier = true, .new_model = new_model,
+                          .new_trainer = new_trainer, .check_trainer = check_trainer, .user = &user};
     (void)argument_count;
     carso_read_options_init(&task.augmentation, sizeof task.augmentation);
     return training_run(&task);

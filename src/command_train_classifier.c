@@ -105,9 +105,9 @@ static exit_status measure_statistics(const carso_dataset *data, const carso_dat
     return STATUS_OK;
 }
 
-static exit_status new_classifier(const classifier_settings *own, const carso_dataset *data, carso_context *context,
-                                  carso_model **out)
+static exit_status new_model(const void *user, const carso_dataset *data, carso_context *context, carso_model **out)
 {
+    const classifier_settings *own = user;
     carso_model_options options;
     carso_dataset_info info = {.struct_size = sizeof info};
     carso_dataset_get_info(data, &info);
@@ -163,37 +163,23 @@ static carso_classifier_training_options options_of(const classifier_settings *o
     return options;
 }
 
-static exit_status new_trainer(const void *user, const carso_dataset *data, carso_context *context, carso_trainer **out)
+static carso_status new_trainer(const void *user, int32_t steps_per_epoch, const carso_model *model, carso_trainer **out)
 {
-    const classifier_settings *own = user;
-    carso_model *model = NULL;
-    const carso_classifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
-    if (options.steps_per_epoch == 0) {
-        return STATUS_USAGE;
-    }
-    exit_status status = new_classifier(own, data, context, &model);
-    if (status == STATUS_OK) {
-        carso_status made = carso_trainer_create_classifier(model, &options, out);
-        if (made != CARSO_OK) {
-            status = session_failure(context, made, "cannot start training");
-        }
-    }
-    carso_model_destroy(model);
-    return status;
+    const carso_classifier_training_options options = options_of(user, steps_per_epoch);
+    return carso_trainer_create_classifier(model, &options, out);
 }
 
-static carso_status check_trainer(const void *user, const carso_dataset *data, const carso_trainer *trainer)
+static carso_status check_trainer(const void *user, int32_t steps_per_epoch, const carso_trainer *trainer)
 {
-    const classifier_settings *own = user;
-    const carso_classifier_training_options options = options_of(own, training_steps_per_epoch(&own->training, data));
+    const carso_classifier_training_options options = options_of(user, steps_per_epoch);
     return carso_trainer_check_classifier(trainer, &options);
 }
 
 static exit_status classifier_run(void *settings, int argument_count, char **arguments)
 {
     const classifier_settings *own = settings;
-    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon, .new_trainer = new_trainer,
-                          .check_trainer = check_trainer, .user = own};
+    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon, .new_model = new_model,
+                          .new_trainer = new_trainer, .check_trainer = check_trainer, .user = own};
     (void)argument_count;
     carso_read_options_init(&task.augmentation, sizeof task.augmentation);
     task.augmentation.crop_padding = (int32_t)own->crop;

@@ -74,7 +74,8 @@ static exit_status tell_of_data(const training_task *task, carso_context *contex
     char *whole = realpath(task->dataset, NULL);
     const char *slash = whole ? strrchr(whole, '/') : NULL;
     carso_status status = carso_trainer_set_data(trainer, slash && slash[1] ? slash + 1 : task->dataset,
-                                                 images_used(task->settings, data), (uint64_t)task->settings->batch);
+                                                 images_used(task->settings, data), (uint64_t)task->settings->batch,
+                                                 &task->augmentation);
     free(whole);
     if (status == CARSO_OK) {
         return STATUS_OK;
@@ -100,7 +101,8 @@ static carso_status open_test(const training_settings *training, carso_context *
     return status;
 }
 
-int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data)
+/* 0 after a complaint. */
+static int32_t steps_per_epoch(const training_settings *training, const carso_dataset *data)
 {
     uint64_t used = images_used(training, data);
     if (used < (uint64_t)training->batch) {
@@ -362,8 +364,8 @@ static exit_status allocate(const loop *run, loop_state *state)
     state->images.height = info.height;
     state->images.order = info.channels == 1 ? CARSO_ORDER_GRAY : CARSO_ORDER_RGB;
     state->saved_at = session_seconds();
-    state->steps_per_epoch = training_steps_per_epoch(run->task->settings, run->data);
-    return state->steps_per_epoch > 0 ? load_test_images(run, state) : STATUS_USAGE;
+    state->steps_per_epoch = steps_per_epoch(run->task->settings, run->data);
+    return load_test_images(run, state);
 }
 
 static exit_status write_model(const loop *run)
@@ -421,6 +423,75 @@ static exit_status train(const loop *run)
     return status;
 }
 
+/* Whether the network of a training that goes on is of the sizes that are asked for. */
+static exit_status check_network(const loop *run, const carso_model *wanted)
+{
+    carso_model *model;
+    carso_model_info has = {.struct_size = sizeof has}, now = {.struct_size = sizeof now};
+    const carso_status status = carso_trainer_get_model(run->trainer, &model);
+    if (status != CARSO_OK) {
+        return session_failure(run->context, status, "cannot resume from %s", run->checkpoint);
+    }
+    carso_model_get_info(model, &has);
+    carso_model_get_info(wanted, &now);
+    carso_model_destroy(model);
+    if (has.has_purifier != now.has_purifier) {
+        complain("cannot resume from %s: it is of the training of a %s", run->checkpoint,
+                 has.has_purifier ? "purifier" : "classifier");
+        return STATUS_FAILURE;
+    }
+    const struct {
+        const char *name;
+        uint64_t has, now;
+    } size[] = {{"channels of the images", (uint64_t)has.channels, (uint64_t)now.channels},
+                {"height of the images", (uint64_t)has.image_height, (uint64_t)now.image_height},
+                {"width of the images", (uint64_t)has.image_width, (uint64_t)now.image_width},
+                {"number of classes", (uint64_t)has.classes, (uint64_t)now.classes},
+                {"number of the classifier's parameters", has.classifier_parameters, now.classifier_parameters},
+                {"number of the classifier's multiply-adds", has.classifier_multiply_adds, now.classifier_multiply_adds},
+                {"condition size", (uint64_t)has.condition_size, (uint64_t)now.condition_size},
+                {"latent size", (uint64_t)has.latent_size, (uint64_t)now.latent_size},
+                {"number of the purifier's parameters", has.purifier_parameters, now.purifier_parameters}};
+    for (size_t i = 0; i < sizeof size / sizeof size[0]; i++) {
+        if (size[i].has != size[i].now) {
+            complain("cannot resume from %s: the %s is %llu in the training, and now should be %llu; it goes on with "
+                     "what it began with alone",
+                     run->checkpoint, size[i].name, (unsigned long long)size[i].has, (unsigned long long)size[i].now);
+            return STATUS_FAILURE;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* Of a run that resumes the trainer is there. */
+static exit_status begin_or_check(loop *run)
+{
+    const training_task *const task = run->task;
+    const bool resumes = run->trainer != NULL;
+    const int32_t steps = steps_per_epoch(task->settings, run->data);
+    carso_model *model = NULL;
+    carso_status made = CARSO_OK;
+    if (steps == 0) {
+        return STATUS_USAGE;
+    }
+    exit_status status = task->new_model(task->user, run->data, run->context, &model);
+    if (status == STATUS_OK && resumes) {
+        status = check_network(run, model);
+    } else if (status == STATUS_OK) {
+        made = task->new_trainer(task->user, steps, model, &run->trainer);
+        status = made == CARSO_OK ? STATUS_OK : session_failure(run->context, made, "cannot start training");
+    }
+    if (status == STATUS_OK) {
+        status = tell_of_data(task, run->context, run->data, run->trainer, run->checkpoint);
+    }
+    if (status == STATUS_OK && resumes) {
+        made = task->check_trainer(task->user, steps, run->trainer);
+        status = made == CARSO_OK ? STATUS_OK : session_failure(run->context, made, "cannot resume from %s", run->checkpoint);
+    }
+    carso_model_destroy(model);
+    return status;
+}
+
 exit_status training_run(const training_task *task)
 {
     const training_settings *settings = task->settings;
@@ -440,16 +511,8 @@ exit_status training_run(const training_task *task)
     }
     status = opened == CARSO_OK ? resume(settings, run.context, run.checkpoint, &run.trainer)
                                 : session_failure(run.context, opened, "cannot open %s", task->dataset);
-    if (status == STATUS_OK && !run.trainer) {
-        status = task->new_trainer(task->user, run.data, run.context, &run.trainer);
-    }
     if (status == STATUS_OK) {
-        status = tell_of_data(task, run.context, run.data, run.trainer, run.checkpoint);
-    }
-    if (status == STATUS_OK && settings->resume) {
-        const carso_status same = task->check_trainer(task->user, run.data, run.trainer);
-        status =
-            same == CARSO_OK ? STATUS_OK : session_failure(run.context, same, "cannot resume from %s", run.checkpoint);
+        status = begin_or_check(&run);
     }
     if (status == STATUS_OK) {
         status = train(&run);

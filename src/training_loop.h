@@ -35,8 +35,6 @@ typedef struct training_settings {
 /* clang-format on */
 
 void training_defaults(training_settings *training);
-/* Number of steps in an epoch; 0 after a complaint. */
-int32_t training_steps_per_epoch(const training_settings *training, const carso_dataset *data);
 
 /* What distinguishes the two trainings. */
 typedef struct training_task {
@@ -45,11 +43,11 @@ typedef struct training_task {
     bool purifier;
     double epsilon;                  /* of the validation's attack on the classifier */
     carso_read_options augmentation; /* seed and epoch are set by the loop */
-    /* Makes the trainer of a run that does not resume. */
-    exit_status (*new_trainer)(const void *user, const carso_dataset *data, carso_context *context,
-                               carso_trainer **out);
-    /* Whether the trainer of a run that resumes is what new_trainer would have made. */
-    carso_status (*check_trainer)(const void *user, const carso_dataset *data, const carso_trainer *trainer);
+    /* The model that training begins with, and its trainer. */
+    exit_status (*new_model)(const void *user, const carso_dataset *data, carso_context *context, carso_model **out);
+    carso_status (*new_trainer)(const void *user, int32_t steps_per_epoch, const carso_model *model, carso_trainer **out);
+    /* Whether the trainer of a run that resumes has the options that new_trainer gives one. */
+    carso_status (*check_trainer)(const void *user, int32_t steps_per_epoch, const carso_trainer *trainer);
     const void *user;
 } training_task;
 

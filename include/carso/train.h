@@ -5,6 +5,7 @@
 #ifndef CARSO_TRAIN_H
 #define CARSO_TRAIN_H
 
+#include "carso/data.h"
 #include "carso/image.h"
 #include "carso/model.h"
 
@@ -126,12 +127,13 @@ CARSO_API carso_status carso_trainer_get_model(const carso_trainer *trainer, car
 CARSO_API uint64_t carso_trainer_step(const carso_trainer *trainer);
 
 /**
- * Tells where the batches come from: the data set's name (UTF-8, at most 255 bytes), the images of an epoch, and those of a step.
- * Checkpoints and the model's provenance keep it. INVALID_ARGUMENT where the trainer was told of other numbers before, in the training that
- * a checkpoint goes on with too: it would not come to the same result. Since 0.1.
+ * Tells where the batches come from: the data set's name (UTF-8, at most 255 bytes), the images of an epoch, those of a step, and the
+ * augmentation that they are read with (NULL: none; its seed and epoch are not looked at). Checkpoints and the model's provenance keep
+ * it. INVALID_ARGUMENT where the trainer was told of other numbers or another augmentation before, in the training that a checkpoint
+ * goes on with too: it would not come to the same result. Since 0.1.
  */
 CARSO_API carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images,
-                                              uint64_t batch);
+                                              uint64_t batch, const carso_read_options *reading);
 
 /**
  * Whether the training is that of a purifier (a classifier) with these options, which a caller that goes on from a checkpoint wants to

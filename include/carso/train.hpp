@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "carso/data.hpp"
 #include "carso/model.hpp"
 #include "carso/train.h"
 
@@ -59,9 +60,10 @@ public:
         return model(made);
     }
     /** Where the batches come from: kept in checkpoints and in the model's provenance. */
-    void set_data(const std::string &name, std::uint64_t images, std::uint64_t batch)
+    void set_data(const std::string &name, std::uint64_t images, std::uint64_t batch,
+                  const carso_read_options &reading = read_options())
     {
-        detail::check(carso_trainer_set_data(get(), name.c_str(), images, batch), context_);
+        detail::check(carso_trainer_set_data(get(), name.c_str(), images, batch, &reading), context_);
     }
     /** Whether a training that goes on has these options; the error names the first that differs. */
     void check(const carso_purifier_training_options &options) const

@@ -122,12 +122,24 @@ uint64_t carso_trainer_step(const carso_trainer *trainer)
     return trainer ? trainer->step : 0;
 }
 
-carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch)
+carso_status carso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch,
+                                    const carso_read_options *reading)
 {
     if (!trainer || !name) {
         return cso_fail_missing(trainer ? trainer->context : NULL, "carso_trainer_set_data", "name");
     }
-    return cso_trainer_set_data(trainer, name, images, batch);
+    carso_read_options resolved;
+    carso_read_options_init(&resolved, sizeof resolved);
+    const carso_status status =
+        cso_options_copy(trainer->context, "read options", &resolved, sizeof resolved, reading);
+    if (status) {
+        return status;
+    }
+    const cso_trainer_data data = {.images = images,
+                                   .batch = batch,
+                                   .crop_padding = resolved.crop_padding,
+                                   .mirror = resolved.mirror};
+    return cso_trainer_set_data(trainer, name, &data);
 }
 
 static carso_status check_kind(const carso_trainer *trainer, cso_trainer_kind wanted)

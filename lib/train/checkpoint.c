@@ -275,7 +275,7 @@ static carso_status read_data(carso_trainer *trainer, const json_t *json, const 
     carso_context *context = trainer->context;
     const json_t *data = json_object_get(json, "data");
     const char *name;
-    int64_t images, batch;
+    int64_t images, batch, crop_padding, mirror;
     if (!data) {
         return CARSO_OK;
     }
@@ -287,7 +287,17 @@ static carso_status read_data(carso_trainer *trainer, const json_t *json, const 
         status = cso_json_integer(context, data, "batch", path, 2, INT64_MAX, &batch);
     }
     if (!status) {
-        status = cso_trainer_set_data(trainer, name, (uint64_t)images, (uint64_t)batch);
+        status = cso_json_integer(context, data, "crop_padding", path, 0, INT32_MAX, &crop_padding);
+    }
+    if (!status) {
+        status = cso_json_integer(context, data, "mirror", path, 0, 1, &mirror);
+    }
+    if (!status) {
+        const cso_trainer_data given = {.images = (uint64_t)images,
+                                        .batch = (uint64_t)batch,
+                                        .crop_padding = (int32_t)crop_padding,
+                                        .mirror = (int32_t)mirror};
+        status = cso_trainer_set_data(trainer, name, &given);
     }
     return status == CARSO_ERROR_INVALID_ARGUMENT ? CARSO_ERROR_BAD_FORMAT : status;
 }

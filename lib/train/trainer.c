@@ -114,34 +114,45 @@ carso_status cso_trainer_step(carso_trainer *trainer, const cso_train_batch *bat
     return cso_weights_upload(trainer->weights);
 }
 
-carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch)
+carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, const cso_trainer_data *given)
 {
     cso_trainer_data *data = &trainer->data;
     if (strlen(name) >= sizeof data->name) {
         return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
                         "the data set's name has %zu bytes; it may have %zu", strlen(name), sizeof data->name - 1);
     }
-    if (batch < 2 || images < batch || images > INT64_MAX) {
+    if (given->batch < 2 || given->images < given->batch || given->images > INT64_MAX) {
         return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
-                        "batches of %" PRIu64 " out of %" PRIu64 " images; a batch must have 2 at least, and an epoch one batch", batch, images);
+                        "batches of %" PRIu64 " out of %" PRIu64 " images; a batch must have 2 at least, and an epoch one batch",
+                        given->batch, given->images);
     }
-    if (data->batch != 0 && (data->batch != batch || data->images != images)) {
+    if (given->crop_padding < 0 || given->mirror < 0 || given->mirror > 1) {
+        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "crop_padding is %d, which must be 0 at least, and mirror %d, which must be 0 or 1",
+                        (int)given->crop_padding, (int)given->mirror);
+    }
+    if (data->batch != 0 && (data->batch != given->batch || data->images != given->images)) {
         return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
                         "the training has batches of %" PRIu64 " out of %" PRIu64 " images of %s, and now should have batches of %" PRIu64
                         " out of %" PRIu64 "; it goes on with what it began with alone",
-                        data->batch, data->images, data->name, batch, images);
+                        data->batch, data->images, data->name, given->batch, given->images);
     }
+    if (data->batch != 0 && (data->crop_padding != given->crop_padding || data->mirror != given->mirror)) {
+        return cso_fail(trainer->context, CARSO_ERROR_INVALID_ARGUMENT,
+                        "the images' augmentation has a crop_padding of %d and a mirror of %d in the training, and now should have %d and %d; "
+                        "it goes on with what it began with alone",
+                        (int)data->crop_padding, (int)data->mirror, (int)given->crop_padding, (int)given->mirror);
+    }
+    *data = *given;
     snprintf(data->name, sizeof data->name, "%s", name);
-    data->images = images;
-    data->batch = batch;
     return CARSO_OK;
 }
 
 json_t *cso_trainer_data_to_json(const cso_trainer_data *data)
 {
     json_t *name = json_string(data->name);
-    return json_pack("{s:o, s:I, s:I}", "name", name ? name : json_string("(not UTF-8)"), "images", (json_int_t)data->images, "batch",
-                     (json_int_t)data->batch);
+    return json_pack("{s:o, s:I, s:I, s:i, s:i}", "name", name ? name : json_string("(not UTF-8)"), "images", (json_int_t)data->images,
+                     "batch", (json_int_t)data->batch, "crop_padding", (int)data->crop_padding, "mirror", (int)data->mirror);
 }
 
 static json_t *provenance_entry(const carso_trainer *trainer)

@@ -27,6 +27,7 @@ typedef struct cso_classifier_network {
 typedef struct cso_trainer_data {
     char name[256];
     uint64_t images, batch; /* of an epoch, of a step; 0: not told */
+    int32_t crop_padding, mirror; /* as in carso_read_options */
 } cso_trainer_data;
 
 struct carso_trainer {
@@ -59,9 +60,9 @@ carso_status cso_trainer_create_classifier(const carso_model *model, const carso
 carso_status cso_trainer_begin(const carso_model *model, cso_trainer_kind kind, int64_t sub_batch, carso_trainer **out);
 void cso_trainer_destroy(carso_trainer *trainer); /* accepts NULL */
 
-/* INVALID_ARGUMENT where images or batch differ from what was told before, or any of the three is out of range. */
-carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, uint64_t images, uint64_t batch);
-/* {"name", "images", "batch"}; NULL where memory ran out. */
+/* given: its name aside. INVALID_ARGUMENT where it differs from what was told before, or anything is out of range. */
+carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, const cso_trainer_data *given);
+/* {"name", "images", "batch", "crop_padding", "mirror"}; NULL where memory ran out. */
 json_t *cso_trainer_data_to_json(const cso_trainer_data *data);
 
 /* report: step, epoch and sizes are filled by cso_trainer_step; the rest by the kinds' own functions. A failure leaves weights,

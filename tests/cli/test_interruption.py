@@ -116,22 +116,26 @@ class Interruption(TrainedTest):
         self.assertEqual(contents(self.path("p.st.checkpoint")), whole)
         self.run_program(*self.purifier_training("p.st"), "--resume", "-q")
         training = self.run_json("info", "p.st")["provenance"]["purifier_training"]
-        self.assertEqual(training["data"], {"name": "data", "images": 128, "batch": 32})
+        self.assertEqual(training["data"], {"name": "data", "images": 128, "batch": 32, "crop_padding": 0, "mirror": 0})
 
     def test_other_options_on_resuming(self):
         self.stop_after_epochs(self.purifier_training("p.st"), 1, signal.SIGINT)
         whole = contents(self.path("p.st.checkpoint"))
         for option, value, says in (("--epochs", "40", ["epochs is 12", "should be 40"]), ("--epsilon", "0.2", "epsilon is"),
-                                    ("--seed", "9", ["seed is 0", "should be 9"])):
+                                    ("--seed", "9", ["seed is 0", "should be 9"]), ("--latent-size", "5", "latent size is"),
+                                    ("--seed-channels", "24", "purifier's parameters is")):
             self.refuse(*self.purifier_training("p.st", option, value), "--resume", says=says)
         self.assertEqual(contents(self.path("p.st.checkpoint")), whole)
         self.stop_after_epochs(self.classifier_training("c.st"), 1, signal.SIGINT)
         self.refuse(*self.classifier_training("c.st", "--momentum", "0.5"), "--resume", says=["momentum is", "should be 0.5"])
+        self.refuse(*self.classifier_training("c.st", "--crop", "2"), "--resume", says=["crop_padding of 1", "should have 2 and 1"])
+        self.refuse(*self.classifier_training("c.st", "--width", "3"), "--resume", says="classifier's parameters is")
 
     def test_other_data_on_resuming(self):
         self.stop_after_epochs(self.classifier_training("c.st"), 1, signal.SIGINT)
         sample_files.write_idx_folder(self.path("small"), train=128, test=8, side=20)
-        self.refuse("train-classifier", "small", "-o", "c.st", "-E", str(EPOCHS), *CLASSIFIER_TRAINING, "--resume", "-q", says="20x20")
+        self.refuse("train-classifier", "small", "-o", "c.st", "-E", str(EPOCHS), *CLASSIFIER_TRAINING, "--resume", "-q",
+                    says=["height of the images is 28", "should be 20"])
 
 
 class FullDisk(TrainedTest):

@@ -68,13 +68,17 @@ class Training(unittest.TestCase):
                 trainer.step(*batch(0))
                 trainer.save(path)
                 straight = trainer.step(*batch(1))
-                trainer.set_data("small", images=8, batch=4)
-                self.assertRaises(carso.InvalidArgumentError, trainer.set_data, "small", images=8, batch=2)
+                trainer.set_data("small", images=8, batch=4, mirror=True)
+                self.assertRaises(carso.InvalidArgumentError, trainer.set_data, "small", images=8, batch=2, mirror=True)
+                self.assertRaisesRegex(
+                    carso.InvalidArgumentError, "mirror", trainer.set_data, "small", images=8, batch=4
+                )
                 self.assertRaises(OverflowError, trainer.set_data, "small", images=-1, batch=4)
                 kind = ("purifier", "classifier")[number] + "_training"
                 with trainer.model() as model:
                     self.assertEqual(
-                        model.describe()["provenance"][kind]["data"], {"name": "small", "images": 8, "batch": 4}
+                        model.describe()["provenance"][kind]["data"],
+                        {"name": "small", "images": 8, "batch": 4, "crop_padding": 0, "mirror": 1},
                     )
                 with carso.Trainer.load(path, self.context) as resumed:
                     self.assertEqual(resumed.steps_done, 1)

@@ -91,24 +91,36 @@ static void check_keeps_data(bool purifier)
     char longest[257];
     memset(longest, 'x', sizeof longest);
     longest[256] = 0;
-    ck_assert_int_eq(carso_trainer_set_data(trainer, longest, 96, 6), CARSO_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(carso_trainer_set_data(trainer, NULL, 96, 6), CARSO_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 96, 1), CARSO_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 5, 6), CARSO_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", UINT64_MAX, 6), CARSO_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(carso_trainer_set_data(trainer, longest + 1, 96, 6), CARSO_OK);
-    ck_assert_int_eq(carso_trainer_set_data(trainer, "t\"oy", 96, 6), CARSO_OK);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, longest, 96, 6, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, NULL, 96, 6, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 96, 1, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 5, 6, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", UINT64_MAX, 6, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    carso_read_options reading;
+    carso_read_options_init(&reading, sizeof reading);
+    reading.crop_padding = -1;
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 96, 6, &reading), CARSO_ERROR_INVALID_ARGUMENT);
+    reading.crop_padding = 4;
+    reading.mirror = 2;
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "toy", 96, 6, &reading), CARSO_ERROR_INVALID_ARGUMENT);
+    reading.mirror = 1;
+    ck_assert_int_eq(carso_trainer_set_data(trainer, longest + 1, 96, 6, &reading), CARSO_OK);
+    ck_assert_int_eq(carso_trainer_set_data(trainer, "t\"oy", 96, 6, &reading), CARSO_OK);
     ck_assert_int_eq(carso_trainer_save(trainer, scratch_file("checkpoint")), CARSO_OK);
     carso_trainer_destroy(trainer);
     carso_trainer *resumed = load("checkpoint");
-    ck_assert_int_eq(carso_trainer_set_data(resumed, "t\"oy", 96, 8), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "t\"oy", 96, 8, NULL), CARSO_ERROR_INVALID_ARGUMENT);
     ck_assert(toy_message_has("batches of 6 out of 96 images of t\"oy") && toy_message_has("of 8 out of 96"));
-    ck_assert_int_eq(carso_trainer_set_data(resumed, "toy", 97, 6), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "toy", 97, 6, &reading), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "toy", 96, 6, NULL), CARSO_ERROR_INVALID_ARGUMENT);
+    ck_assert(toy_message_has("crop_padding of 4 and a mirror of 1") && toy_message_has("should have 0 and 0"));
     carso_model *model = toy_reached(resumed);
-    ck_assert_ptr_nonnull(strstr(carso_model_describe(model), "\"data\":{\"batch\":6,\"images\":96,\"name\":\"t\\\"oy\"}"));
+    ck_assert_ptr_nonnull(strstr(
+        carso_model_describe(model),
+        "\"data\":{\"batch\":6,\"crop_padding\":4,\"images\":96,\"mirror\":1,\"name\":\"t\\\"oy\"}"));
     carso_model_destroy(model);
     /* Elsewhere, the same data may have another name, even one that JSON cannot have. */
-    ck_assert_int_eq(carso_trainer_set_data(resumed, "\xff", 96, 6), CARSO_OK);
+    ck_assert_int_eq(carso_trainer_set_data(resumed, "\xff", 96, 6, &reading), CARSO_OK);
     model = toy_reached(resumed);
     ck_assert_ptr_nonnull(strstr(carso_model_describe(model), "(not UTF-8)"));
     carso_model_destroy(model);

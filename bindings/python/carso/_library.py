@@ -129,7 +129,7 @@ PROTOTYPES: Dict[str, Tuple[object, Sequence[object]]] = {
     "carso_train_step": (c_int, [c_void_p, POINTER(structs.Images), c_void_p, POINTER(structs.TrainReport)]),
     "carso_trainer_get_model": (c_int, [c_void_p, POINTER(c_void_p)]),
     "carso_trainer_step": (c_uint64, [c_void_p]),
-    "carso_trainer_set_data": (c_int, [c_void_p, c_char_p, c_uint64, c_uint64]),
+    "carso_trainer_set_data": (c_int, [c_void_p, c_char_p, c_uint64, c_uint64, POINTER(structs.ReadOptions)]),
     "carso_trainer_check_purifier": (c_int, [c_void_p, POINTER(structs.PurifierTrainingOptions)]),
     "carso_trainer_check_classifier": (c_int, [c_void_p, POINTER(structs.ClassifierTrainingOptions)]),
     "carso_trainer_save": (c_int, [c_void_p, c_char_p]),

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional
 from ._handle import PathLike, check, encode_path, failure, fill, integer
 from ._images import Layout, Order, Shape, as_labels, describe
 from ._library import library
-from ._structs import ClassifierTrainingOptions, PurifierTrainingOptions, TrainReport as NativeTrainReport
+from ._structs import ClassifierTrainingOptions, PurifierTrainingOptions, ReadOptions, TrainReport as NativeTrainReport
 from .context import Context, ContextHandle
 from .enums import Status
 from .model import Model
@@ -196,16 +196,25 @@ class Trainer(ContextHandle):
         assert out.value is not None
         return Model(out.value, self._context, self._context_address)
 
-    def set_data(self, name: str, images: int, batch: int) -> None:
-        """Tells where the batches come from: checkpoints and the model's provenance keep it.
+    def set_data(
+        self, name: str, images: int, batch: int, *, crop_padding: Optional[int] = None, mirror: bool = False
+    ) -> None:
+        """Tells where the batches come from, and their augmentation: checkpoints and the model's provenance keep it.
 
-        A loaded trainer refuses other numbers of images (of an epoch) or batch (of a step) than it was told of before.
+        A loaded trainer refuses other numbers of images (of an epoch) or batch (of a step), or another augmentation,
+        than it was told of before.
         """
         encoded = name.encode()
         if b"\0" in encoded:
             raise ValueError("a name with a null character")
+        given = {"crop_padding": crop_padding, "mirror": int(mirror)}
+        reading = fill(ReadOptions, "carso_read_options_init", given)
         status = library.carso_trainer_set_data(
-            self.address, encoded, integer("images", images, ctypes.c_uint64), integer("batch", batch, ctypes.c_uint64)
+            self.address,
+            encoded,
+            integer("images", images, ctypes.c_uint64),
+            integer("batch", batch, ctypes.c_uint64),
+            ctypes.byref(reading),
         )
         check(status, self._context_address)
 
