@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The parts of AutoAttack that libcarso has, against an independent implementation on the same PyTorch classifier.
 
-    pip install torchattacks
+    pip install torchattacks torchvision
     PYTHONPATH=bindings/python python3 tests/bench/against_torchattacks.py --images 1000
+    PYTHONPATH=bindings/python python3 tests/bench/against_torchattacks.py --weights FILE --data CIFAR-10-FOLDER
 
-The classifier is a PyTorch module with the weights of the bundled model's or, with --weights, one that PyTorch trains
-(torch_classifier.py). torchattacks attacks the module, libcarso what carso.convert makes of it. Both are judged by the
-module in PyTorch. Each attack takes the images that are classified right without one; robust accuracy is of all images.
+The classifier is a PyTorch module with the weights of the bundled model's or, with --weights, torchvision's ResNet-18
+on CIFAR-10 (torch_classifier.py). torchattacks attacks the module, libcarso what carso.convert makes of it. Both are
+judged by the module. Each attack takes the images that are classified right without one; robust accuracy is of all.
 --standard runs AutoAttack as a whole instead: each attack takes what those before it left; libcarso by carso.evaluate,
 scoring included. --defence has torchattacks attack the whole defence, as a module, too.
 """
 
 import argparse
+import functools
 import json
 import struct
 import sys
@@ -186,25 +188,23 @@ def compare_defence(model, images, labels, options):
     return row
 
 
-def read_images(path, split, first=0, count=None):
+def read_images(path, split, indices=None):
     dataset = carso.Dataset.open(path, split=split)
-    images, labels = dataset.read(range(first, first + (count or len(dataset))))
-    images = torch.from_numpy(numpy.ascontiguousarray(images)).reshape(-1, 1, 28, 28).float()
-    if images.max() > 1:
-        images /= 255
+    images, labels = dataset.read(range(len(dataset)) if indices is None else indices)
+    images = torch.from_numpy(numpy.array(images)).permute(0, 3, 1, 2).contiguous().float() / 255
     return images, torch.from_numpy(numpy.array(labels)).long()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="Fashion-MNIST, as IDX files")
+    parser.add_argument("--data", help="Fashion-MNIST as IDX files or, for --weights, CIFAR-10 as carso reads it")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="index of the first image")
-    parser.add_argument("--weights", type=Path, help="of the classifier that PyTorch trains; made if missing")
-    parser.add_argument("--epochs", type=int, default=5, help="of that training")
+    parser.add_argument("--weights", type=Path, help="of torchvision's ResNet-18; trained and written where missing")
+    parser.add_argument("--epochs", type=int, default=10, help="of that training")
     parser.add_argument("--standard", action="store_true", help="AutoAttack as a whole")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS)
-    parser.add_argument("--epsilon", type=float, default=0.1)
+    parser.add_argument("--epsilon", type=float, help="0.1 by itself; with --weights 8/255")
     parser.add_argument("--steps", type=int, default=100, help="of APGD and FAB")
     parser.add_argument("--queries", type=int, default=5000, help="of Square")
     parser.add_argument("--batch", type=int, default=250)
@@ -218,15 +218,18 @@ def main():
 
     bundled = ROOT / "models" / "fashion-mnist" / "model.safetensors"
     if options.weights:
-        def read():
-            return read_images(options.data, "train")
-
+        if not options.data:
+            parser.error("--weights needs --data, a folder with CIFAR-10")
+        options.epsilon = options.epsilon or 8 / 255
+        read = functools.partial(read_images, options.data, "train")
         network = load_or_train(options.weights, read, options.epsilon, options.epochs, options.seed)
     else:
+        options.data = options.data or "/usr/share/datasets/fashion-mnist"
+        options.epsilon = options.epsilon or 0.1
         network = Network(read_tensors(bundled)).eval().requires_grad_(False)
     context = carso.Context(threads=options.threads)
-    model = carso.convert(network, (1, 28, 28), context=context)
-    images, labels = read_images(options.data, "test", options.first, options.images)
+    images, labels = read_images(options.data, "test", range(options.first, options.first + options.images))
+    model = carso.convert(network, images.shape[1:], context=context)
 
     compared = standard if options.standard else compare
     rows = compared(network, model, images, labels, options)

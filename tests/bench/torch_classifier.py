@@ -1,34 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A classifier of Fashion-MNIST that is PyTorch's throughout: its layers, its adversarial training, its weights."""
+"""A classifier of CIFAR-10 that is PyTorch's throughout: torchvision's ResNet-18 as it is, trained adversarially."""
 
 import torch
+import torchvision
 from torch import nn
 
 
-class Residual(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x):
-        return torch.relu(x + self.second(torch.relu(self.first(x))))
-
-
 def build():
-    return nn.Sequential(
-        nn.Conv2d(1, 24, 3, padding=1, bias=False),
-        nn.BatchNorm2d(24),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        Residual(24),
-        nn.Conv2d(24, 48, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        Residual(48),
-        nn.Flatten(),
-        nn.Linear(48 * 7 * 7, 10),
-    )
+    return torchvision.models.resnet18(num_classes=10)
+
+
+def augment(images):
+    """Mirrors half of the images and moves the batch by up to 4 pixels."""
+    mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
+    images = torch.where(mirrored, images.flip(3), images)
+    row, column = torch.randint(0, 9, (2,)).tolist()
+    height, width = images.shape[2:]
+    return nn.functional.pad(images, (4, 4, 4, 4))[:, :, row : row + height, column : column + width]
 
 
 def train(images, labels, epsilon, epochs, seed):
@@ -42,7 +30,7 @@ def train(images, labels, epsilon, epochs, seed):
         order = torch.randperm(len(images))
         total = 0.0
         for batch in order[: batches * 128].split(128):
-            x, y = images[batch], labels[batch]
+            x, y = augment(images[batch]), labels[batch]
             start = (torch.rand_like(x) * 2 - 1) * epsilon
             start = (x + start).clamp(0, 1).requires_grad_()
             (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(network(start), y), start)
