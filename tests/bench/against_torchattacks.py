@@ -217,15 +217,19 @@ def main():
     torch.set_num_threads(options.threads)
 
     bundled = ROOT / "models" / "fashion-mnist" / "model.safetensors"
+    if options.epsilon is None:
+        options.epsilon = 8 / 255 if options.weights else 0.1
     if options.weights:
         if not options.data:
             parser.error("--weights needs --data, a folder with CIFAR-10")
-        options.epsilon = options.epsilon or 8 / 255
+        if not options.weights.parent.is_dir():
+            parser.error(f"--weights: there is no folder {options.weights.parent}")
+        if options.defence:
+            parser.error("--defence attacks the bundled model's, and --weights names another classifier")
         read = functools.partial(read_images, options.data, "train")
         network = load_or_train(options.weights, read, options.epsilon, options.epochs, options.seed)
     else:
         options.data = options.data or "/usr/share/datasets/fashion-mnist"
-        options.epsilon = options.epsilon or 0.1
         network = Network(read_tensors(bundled)).eval().requires_grad_(False)
     context = carso.Context(threads=options.threads)
     images, labels = read_images(options.data, "test", range(options.first, options.first + options.images))
