@@ -14,11 +14,17 @@ static double reach_of(double epsilon)
     return fmin(epsilon, ((double)within + (double)nextafterf(within, INFINITY)) / 2.0);
 }
 
+/* NaN becomes low. Comparisons, as fmin and fmax are calls. */
+static double clamp(double value, double low, double high)
+{
+    return value > low ? value < high ? value : high : low;
+}
+
 /* In [0, 1] and within epsilon of original, after rounding as well. */
 static float project_component(double wanted, float original, double epsilon, double reach)
 {
-    const double low = fmax(0.0, (double)original - reach), high = fmin(1.0, (double)original + reach);
-    float point = (float)fmin(fmax(wanted, low), high);
+    const double low = clamp((double)original - reach, 0.0, 1.0), high = clamp((double)original + reach, 0.0, 1.0);
+    float point = (float)clamp(wanted, low, high);
     while (fabs((double)point - (double)original) > epsilon || (double)fabsf(point - original) > epsilon) {
         point = nextafterf(point, original);
     }
@@ -53,7 +59,7 @@ static double distance(const float *point, const float *original, size_t size)
 /* Towards original where float cannot hold the value: rounding then shortens every component. */
 static float round_inwards(double value, float original)
 {
-    const double clipped = fmin(fmax(value, 0.0), 1.0);
+    const double clipped = clamp(value, 0.0, 1.0);
     const float point = (float)clipped;
     return fabs((double)point - (double)original) > fabs(clipped - (double)original) ? nextafterf(point, original)
                                                                                      : point;
