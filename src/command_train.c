@@ -174,15 +174,18 @@ static exit_status new_model(const void *user, const carso_dataset *data, carso_
                               : session_failure(context, status, "cannot make a purifier for %s", task->classifier);
 }
 
-static carso_status new_trainer(const void *user, int32_t steps_per_epoch, const carso_model *model, carso_trainer **out)
+static carso_status new_trainer(const void *user, int32_t steps_per_epoch, const carso_model *model,
+                                carso_trainer **out)
 {
-    const carso_purifier_training_options options = options_of(((const purifier_task *)user)->settings, steps_per_epoch);
+    const purifier_task *task = user;
+    const carso_purifier_training_options options = options_of(task->settings, steps_per_epoch);
     return carso_trainer_create_purifier(model, &options, out);
 }
 
 static carso_status check_trainer(const void *user, int32_t steps_per_epoch, const carso_trainer *trainer)
 {
-    const carso_purifier_training_options options = options_of(((const purifier_task *)user)->settings, steps_per_epoch);
+    const purifier_task *task = user;
+    const carso_purifier_training_options options = options_of(task->settings, steps_per_epoch);
     return carso_trainer_check_purifier(trainer, &options);
 }
 

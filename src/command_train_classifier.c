@@ -163,7 +163,8 @@ static carso_classifier_training_options options_of(const classifier_settings *o
     return options;
 }
 
-static carso_status new_trainer(const void *user, int32_t steps_per_epoch, const carso_model *model, carso_trainer **out)
+static carso_status new_trainer(const void *user, int32_t steps_per_epoch, const carso_model *model,
+                                carso_trainer **out)
 {
     const carso_classifier_training_options options = options_of(user, steps_per_epoch);
     return carso_trainer_create_classifier(model, &options, out);
@@ -178,8 +179,8 @@ static carso_status check_trainer(const void *user, int32_t steps_per_epoch, con
 static exit_status classifier_run(void *settings, int argument_count, char **arguments)
 {
     const classifier_settings *own = settings;
-    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon, .new_model = new_model,
-                          .new_trainer = new_trainer, .check_trainer = check_trainer, .user = own};
+    training_task task = {.settings = &own->training, .dataset = arguments[0], .epsilon = own->epsilon,
+                          .new_model = new_model, .new_trainer = new_trainer, .check_trainer = check_trainer, .user = own};
     (void)argument_count;
     carso_read_options_init(&task.augmentation, sizeof task.augmentation);
     task.augmentation.crop_padding = (int32_t)own->crop;

@@ -448,7 +448,8 @@ static exit_status check_network(const loop *run, const carso_model *wanted)
                 {"width of the images", (uint64_t)has.image_width, (uint64_t)now.image_width},
                 {"number of classes", (uint64_t)has.classes, (uint64_t)now.classes},
                 {"number of the classifier's parameters", has.classifier_parameters, now.classifier_parameters},
-                {"number of the classifier's multiply-adds", has.classifier_multiply_adds, now.classifier_multiply_adds},
+                {"number of the classifier's multiply-adds", has.classifier_multiply_adds,
+                 now.classifier_multiply_adds},
                 {"condition size", (uint64_t)has.condition_size, (uint64_t)now.condition_size},
                 {"latent size", (uint64_t)has.latent_size, (uint64_t)now.latent_size},
                 {"number of the purifier's parameters", has.purifier_parameters, now.purifier_parameters}};
@@ -486,7 +487,9 @@ static exit_status begin_or_check(loop *run)
     }
     if (status == STATUS_OK && resumes) {
         made = task->check_trainer(task->user, steps, run->trainer);
-        status = made == CARSO_OK ? STATUS_OK : session_failure(run->context, made, "cannot resume from %s", run->checkpoint);
+        status = made == CARSO_OK
+                     ? STATUS_OK
+                     : session_failure(run->context, made, "cannot resume from %s", run->checkpoint);
     }
     carso_model_destroy(model);
     return status;

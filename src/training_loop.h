@@ -45,7 +45,8 @@ typedef struct training_task {
     carso_read_options augmentation; /* seed and epoch are set by the loop */
     /* The model that training begins with, and its trainer. */
     exit_status (*new_model)(const void *user, const carso_dataset *data, carso_context *context, carso_model **out);
-    carso_status (*new_trainer)(const void *user, int32_t steps_per_epoch, const carso_model *model, carso_trainer **out);
+    carso_status (*new_trainer)(const void *user, int32_t steps_per_epoch, const carso_model *model,
+                                carso_trainer **out);
     /* Whether the trainer of a run that resumes has the options that new_trainer gives one. */
     carso_status (*check_trainer)(const void *user, int32_t steps_per_epoch, const carso_trainer *trainer);
     const void *user;

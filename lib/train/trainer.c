@@ -151,8 +151,9 @@ carso_status cso_trainer_set_data(carso_trainer *trainer, const char *name, cons
 json_t *cso_trainer_data_to_json(const cso_trainer_data *data)
 {
     json_t *name = json_string(data->name);
-    return json_pack("{s:o, s:I, s:I, s:i, s:i}", "name", name ? name : json_string("(not UTF-8)"), "images", (json_int_t)data->images,
-                     "batch", (json_int_t)data->batch, "crop_padding", (int)data->crop_padding, "mirror", (int)data->mirror);
+    return json_pack("{s:o, s:I, s:I, s:i, s:i}", "name", name ? name : json_string("(not UTF-8)"), "images",
+                     (json_int_t)data->images, "batch", (json_int_t)data->batch, "crop_padding",
+                     (int)data->crop_padding, "mirror", (int)data->mirror);
 }
 
 static json_t *provenance_entry(const carso_trainer *trainer)

@@ -363,7 +363,8 @@ START_TEST(test_training)
         ck_assert_int_eq(thrown([&] { trainer.set_data("noise", 8, 2); }, "out of 8"), CARSO_ERROR_INVALID_ARGUMENT);
         carso::read_options mirrored;
         mirrored.mirror = 1;
-        ck_assert_int_eq(thrown([&] { trainer.set_data("noise", 8, 4, mirrored); }, "mirror"), CARSO_ERROR_INVALID_ARGUMENT);
+        ck_assert_int_eq(thrown([&] { trainer.set_data("noise", 8, 4, mirrored); }, "mirror"),
+                         CARSO_ERROR_INVALID_ARGUMENT);
         trainer.save(path);
         carso::trainer resumed = carso::trainer::load(context, path);
         if (kind == 0) {

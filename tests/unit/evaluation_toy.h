@@ -112,7 +112,8 @@ static inline void toy_check_same(carso_evaluation *a, carso_evaluation *b)
     while (first[same] && first[same] == second[same]) {
         same++;
     }
-    ck_assert_msg(first[same] == second[same], "%.80s\n%.80s", first + (same < 40 ? 0 : same - 40), second + (same < 40 ? 0 : same - 40));
+    const size_t shown = same < 40 ? 0 : same - 40;
+    ck_assert_msg(first[same] == second[same], "%.80s\n%.80s", first + shown, second + shown);
     free(first);
     free(second);
     ck_assert_uint_eq(a->columns.count, b->columns.count);

@@ -68,7 +68,8 @@ END_TEST
 
 static bool inside(float at, float from, double epsilon)
 {
-    return at >= 0.0f && at <= 1.0f && fabs((double)at - (double)from) <= epsilon && (double)fabsf(at - from) <= epsilon;
+    const bool within = fabs((double)at - (double)from) <= epsilon && (double)fabsf(at - from) <= epsilon;
+    return within && at >= 0.0f && at <= 1.0f;
 }
 
 /* Of images of 8 bits, where the ball's bounds may lie next to 0. */

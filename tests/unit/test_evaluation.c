@@ -4,19 +4,6 @@
 #include <stdlib.h>
 
 #include "evaluation_toy.h"
-#include "scratch_folder.h"
-
-static void set_up(void)
-{
-    toy_open();
-    scratch_create();
-}
-
-static void tear_down(void)
-{
-    scratch_remove();
-    toy_close();
-}
 
 static double accuracy(const json_t *cell)
 {
@@ -395,7 +382,7 @@ int main(void)
     Suite *suite = suite_create("evaluation");
     TCase *tests = tcase_create("evaluation");
     tcase_set_timeout(tests, 600);
-    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_checked_fixture(tests, toy_open, toy_close);
     tcase_add_test(tests, worst_point_of_each_image);
     tcase_add_test(tests, epsilon_0_is_clean_accuracy);
     tcase_add_test(tests, epsilon_0_of_the_defence);
