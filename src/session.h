@@ -30,7 +30,7 @@ typedef struct common_settings {
     {"memory-limit", 0, OPTION_INTEGER, "MIB", offsetof(settings_type, common.memory_limit), 1, 1 << 24, NULL,             \
      "Mebibytes for working buffers; batches are split to keep it. Weights come on top."},                                 \
     {"precise", 0, OPTION_FLAG, NULL, offsetof(settings_type, common.precise), 0, 0, NULL,                                 \
-     "Compute convolutions with errors as small as direct ones have; slower."},                                            \
+     "Compute convolutions with smaller errors than direct ones have; slower."},                                           \
     {"json", 'j', OPTION_FLAG, NULL, offsetof(settings_type, common.json), 0, 0, NULL,                                     \
      "Print one JSON object instead of text."},                                                                            \
     {"quiet", 'q', OPTION_FLAG, NULL, offsetof(settings_type, common.quiet), 0, 0, NULL, "Print no progress."},            \

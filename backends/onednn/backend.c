@@ -64,9 +64,12 @@ static carso_status device_create(carso_context *context, int threads, cso_devic
     device->context = context;
     device->threads = threads;
     device->loops = choose_loops();
-    device->winograd = context->convolution == CARSO_CONVOLUTION_DIRECT
-                           ? NULL
-                           : cso_winograd_choose(context->convolution == CARSO_CONVOLUTION_PRECISE);
+    if (context->convolution != CARSO_CONVOLUTION_DIRECT) {
+        device->winograd_complex = cso_winograd_of_processor(true);
+    }
+    if (context->convolution == CARSO_CONVOLUTION_AUTOMATIC) {
+        device->winograd = cso_winograd_of_processor(false);
+    }
     device->thin = cso_thin_choose();
     const carso_status status =
         cso_onednn_check(device, dnnl_engine_create(&device->engine, dnnl_cpu, 0), "CPU engine");

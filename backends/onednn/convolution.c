@@ -202,8 +202,9 @@ carso_status cso_onednn_convolution_prepare(cso_device *device, const cso_op *op
         .bias = forward && k->bias, .residual = k->has_residual, .activation = k->activation, .slope = k->slope};
     const bool narrow = cso_columns_product_narrow(&k->geometry, product);
     carso_status status = CARSO_OK;
-    if (cso_winograd_product_pays(device, &k->geometry, product, op->parameter[0])) {
-        status = cso_winograd_product_create(device, &k->geometry, product, op->parameter[0], &k->winograd);
+    const cso_winograd *const winograd = cso_winograd_choose(device, &k->geometry, product, op->parameter[0]);
+    if (winograd) {
+        status = cso_winograd_product_create(device, winograd, &k->geometry, product, op->parameter[0], &k->winograd);
     }
     if (status == CARSO_OK && !k->winograd && !narrow) {
         status = cso_primitive_product_create(device, &k->geometry, product, op->parameter[0], &wanted, operation,

@@ -94,15 +94,17 @@ size_t cso_columns_product_workspace(const cso_columns_product *product);
 carso_status cso_columns_product_run(cso_device *device, const cso_columns_product *product,
                                      const cso_product_arguments *arguments);
 
+typedef struct cso_winograd cso_winograd;
 typedef struct cso_winograd_product cso_winograd_product;
 
-/* Whether it was measured to be the faster way. Parameters that change would have to be transformed at each run. */
-bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
-                               const cso_parameter *weight);
+/* The points of Winograd's filtering where it was measured to be the faster way, or NULL. Parameters that change would
+ * have to be transformed at each run. */
+const cso_winograd *cso_winograd_choose(const cso_device *device, const cso_geometry *geometry, cso_product product,
+                                        const cso_parameter *weight);
 
-/* *out is NULL, with CARSO_OK, where it cannot compute this (on this processor). */
-carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
-                                         cso_parameter *weight, cso_winograd_product **out);
+/* geometry: as cso_winograd_shape_of takes. */
+carso_status cso_winograd_product_create(cso_device *device, const cso_winograd *set, const cso_geometry *geometry,
+                                         cso_product product, cso_parameter *weight, cso_winograd_product **out);
 carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product *product);
 void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product);
 size_t cso_winograd_product_workspace(const cso_winograd_product *product);

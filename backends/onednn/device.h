@@ -12,7 +12,8 @@ struct cso_device {
     int threads;
     dnnl_engine_t engine;
     const cso_loops *loops;
-    const struct cso_winograd *winograd; /* NULL: none for this processor, or none wanted */
+    /* With real points and with complex ones. NULL: none for this processor, or none wanted. */
+    const struct cso_winograd *winograd, *winograd_complex;
     const struct cso_thin *thin;         /* NULL: none for this processor */
 };
 

@@ -28,6 +28,10 @@ enum { LINE = 16, HALVED = 16 };
  * and of plain weights all rows of a panel. */
 #define NEAR_BLOCK ((size_t)1 << 20)
 
+/* Channels summed over from which real points are as accurate as a direct convolution, whose long sums are then what its
+ * errors come from. With fewer only complex points are. Measured on networks: docs/accuracy.md. */
+#define MANY_CHANNELS 160
+
 /*
  * A model of where it pays, in multiply-adds, fitted to what tests/bench/bench_convolution measures: a tile's
  * transforms cost so many for each channel, and reading a weight as much as this many tiles' use of it, by whether the
@@ -57,25 +61,26 @@ struct cso_winograd_product {
     int64_t blocks, panels;           /* of tiles, and of outputs */
     bool shared;                      /* threads divide each step of a block among them; else the blocks */
     cso_winograd_form form;           /* of the weights; not whole: shared */
-    bool panels_outside;              /* not whole: a panel's rows of frequencies, not a row of all panels, follow */
-    int64_t columns;                  /* not whole: so many frequencies are made together, two or a row */
+    bool panels_outside;              /* not whole: a panel's groups of frequencies, not a group of all panels, follow */
+    const cso_winograd_group *groups; /* not whole: frequencies that are made together */
+    int64_t group_count;
     bool turns;                       /* the plain weights are the other direction's */
     bool columnwise;                  /* half made weights serve as they are: filtering from row to row alone */
     size_t v_stride, v_pitch, m_stride, m_pitch; /* floats from tile to tile and from frequency to frequency */
 };
 
-const cso_winograd *cso_winograd_choose(bool precise)
+const cso_winograd *cso_winograd_of_processor(bool complex_points)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f")) {
-        return precise ? &cso_winograd2_avx512 : &cso_winograd_avx512;
+        return complex_points ? &cso_winograd_complex_avx512 : &cso_winograd_avx512;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return precise ? &cso_winograd2_avx2 : &cso_winograd_avx2;
+        return complex_points ? &cso_winograd_complex_avx2 : &cso_winograd_avx2;
     }
 #else
-    (void)precise;
+    (void)complex_points;
 #endif
     return NULL;
 }
@@ -129,27 +134,27 @@ static cso_winograd_form form_of(const carso_context *context, const cso_winogra
  * sum of three columns' products. Columns follow one another, those of the padding too, so that the three are one row of
  * a matrix, three times as long, and the next output's begins a column later. Between strips two outputs are of no use.
  */
-static int64_t strips_of(const cso_winograd *set, const cso_winograd_shape *shape)
+static int64_t strips_of(const cso_winograd_shape *shape)
 {
-    return shape->batch * ((shape->out_height + set->step - 1) / set->step);
+    return shape->batch * ((shape->out_height + CSO_WINOGRAD_STEP - 1) / CSO_WINOGRAD_STEP);
 }
 
 static int64_t strip_width(const cso_winograd_shape *shape) { return shape->out_width + CSO_WINOGRAD_KERNEL - 1; }
 
-static int64_t columns_of(const cso_winograd *set, const cso_winograd_shape *shape)
+static int64_t columns_of(const cso_winograd_shape *shape)
 {
-    return strips_of(set, shape) * strip_width(shape);
+    return strips_of(shape) * strip_width(shape);
 }
 
-static int64_t products_of(const cso_winograd *set, const cso_winograd_shape *shape)
+static int64_t products_of(const cso_winograd_shape *shape)
 {
-    return columns_of(set, shape) - CSO_WINOGRAD_KERNEL + 1;
+    return columns_of(shape) - CSO_WINOGRAD_KERNEL + 1;
 }
 
 /* What a run costs, in multiply-adds of one input with one output, transforms aside. */
-static int64_t columnwise_cost(const cso_winograd *set, const cso_winograd_shape *shape)
+static int64_t columnwise_cost(const cso_winograd_shape *shape)
 {
-    return set->side * CSO_WINOGRAD_KERNEL * (products_of(set, shape) + COLUMNWISE_READ_COST);
+    return CSO_WINOGRAD_SIDE * CSO_WINOGRAD_KERNEL * (products_of(shape) + COLUMNWISE_READ_COST);
 }
 
 static bool columnwise_possible(const cso_winograd *set, const cso_winograd_shape *shape, cso_winograd_form form)
@@ -157,30 +162,31 @@ static bool columnwise_possible(const cso_winograd *set, const cso_winograd_shap
     return form == CSO_WINOGRAD_HALF && set->column_name && shape->in % LINE == 0;
 }
 
-bool cso_winograd_product_pays(const cso_device *device, const cso_geometry *geometry, cso_product product,
-                               const cso_parameter *weight)
+const cso_winograd *cso_winograd_choose(const cso_device *device, const cso_geometry *geometry, cso_product product,
+                                        const cso_parameter *weight)
 {
     cso_winograd_shape s;
-    if (!device->winograd || !cso_winograd_shape_of(geometry, product, &s) ||
-        s.in < LEAST_CHANNELS || s.out < LEAST_CHANNELS) {
-        return false;
+    if (!device->winograd_complex || !cso_winograd_shape_of(geometry, product, &s) || s.in < LEAST_CHANNELS ||
+        s.out < LEAST_CHANNELS) {
+        return NULL;
     }
-    const int64_t step = device->winograd->step, frequencies = device->winograd->frequencies;
-    const int64_t tiles = (s.out_height + step - 1) / step * ((s.out_width + step - 1) / step);
-    const int64_t padded = (s.out + device->winograd->panel - 1) / device->winograd->panel * device->winograd->panel;
-    const size_t weights = (size_t)(frequencies * padded * s.in) * sizeof(float);
+    const bool real_points = device->winograd && s.in >= MANY_CHANNELS;
+    const cso_winograd *const set = real_points ? device->winograd : device->winograd_complex;
+    const int64_t tiles = (s.out_height + CSO_WINOGRAD_STEP - 1) / CSO_WINOGRAD_STEP *
+                          ((s.out_width + CSO_WINOGRAD_STEP - 1) / CSO_WINOGRAD_STEP);
+    const int64_t padded = (s.out + set->panel - 1) / set->panel * set->panel;
+    const size_t weights = (size_t)(set->frequencies * padded * s.in) * sizeof(float);
     const double products = (double)padded * (double)s.in;
     const double each_tile = products + TRANSFORM_COST * (double)(s.in + s.out);
     const double once =
         products * ((weights > CACHED_WEIGHTS ? READ_COST : CACHED_COST) + (weight->constant ? 0 : MAKE_COST));
     const double direct = 9.0 * (double)(s.batch * s.out_height * s.out_width) * (double)s.out * (double)s.in;
-    const double filtered = (double)frequencies * ((double)(s.batch * tiles) * each_tile + once);
-    const cso_winograd_form form = form_of(device->context, device->winograd, &s, weight->constant);
-    if (columnwise_possible(device->winograd, &s, form) &&
-        direct > LEAST_MADE_GAIN * products * (double)columnwise_cost(device->winograd, &s)) {
-        return true;
-    }
-    return direct > (form == CSO_WINOGRAD_WHOLE ? LEAST_GAIN : LEAST_MADE_GAIN) * filtered;
+    const double filtered = (double)set->frequencies * ((double)(s.batch * tiles) * each_tile + once);
+    const cso_winograd_form form = form_of(device->context, set, &s, weight->constant);
+    const bool columnwise_pays = columnwise_possible(set, &s, form) &&
+                                 direct > LEAST_MADE_GAIN * products * (double)columnwise_cost(&s);
+    const double least_gain = form == CSO_WINOGRAD_WHOLE ? LEAST_GAIN : LEAST_MADE_GAIN;
+    return columnwise_pays || direct > least_gain * filtered ? set : NULL;
 }
 
 /* An odd number of cache lines modulo 64, so that one tile's frequencies fall into different sets of the caches. */
@@ -224,42 +230,40 @@ static void divide(const carso_context *context, cso_winograd_product *p)
     p->v_pitch = pitch_of(block * p->v_stride);
     p->m_stride = (size_t)p->panels * panel;
     p->m_pitch = pitch_of(block * p->m_stride);
-    const bool far = (size_t)p->set->side * block * p->v_stride * sizeof(float) > NEAR_BLOCK;
+    const bool far = (size_t)CSO_WINOGRAD_SIDE * block * p->v_stride * sizeof(float) > NEAR_BLOCK;
     p->panels_outside = p->form == CSO_WINOGRAD_PLAIN && !far;
-    p->columns = p->form == CSO_WINOGRAD_HALF && far ? 2 : p->set->side;
+    const bool small = p->form == CSO_WINOGRAD_HALF && far;
+    p->groups = small ? p->set->small_groups : p->set->groups;
+    p->group_count = small ? p->set->small_group_count : p->set->group_count;
     p->turns = p->form == CSO_WINOGRAD_PLAIN && s->turned && p->parameter->constant;
     p->columnwise = columnwise_possible(p->set, s, p->form) &&
-                    columnwise_cost(p->set, s) < p->set->frequencies * (p->tiles + READ_COST);
+                    columnwise_cost(s) < p->set->frequencies * (p->tiles + READ_COST);
     if (p->columnwise) {
-        p->v_pitch = pitch_of((size_t)columns_of(p->set, s) * p->v_stride);
-        p->m_pitch = pitch_of((size_t)columns_of(p->set, s) * p->m_stride);
+        p->v_pitch = pitch_of((size_t)columns_of(s) * p->v_stride);
+        p->m_pitch = pitch_of((size_t)columns_of(s) * p->m_stride);
     }
 }
 
-carso_status cso_winograd_product_create(cso_device *device, const cso_geometry *geometry, cso_product product,
-                                         cso_parameter *weight, cso_winograd_product **out)
+carso_status cso_winograd_product_create(cso_device *device, const cso_winograd *set, const cso_geometry *geometry,
+                                         cso_product product, cso_parameter *weight, cso_winograd_product **out)
 {
-    cso_winograd_shape shape;
-    *out = NULL;
-    if (!device->winograd || !cso_winograd_shape_of(geometry, product, &shape)) {
-        return CARSO_OK;
-    }
     cso_winograd_product *const made = cso_allocate(device->context, 1, sizeof *made);
+    *out = NULL;
     if (!made) {
         return cso_fail_memory(device->context, "kernels");
     }
-    made->set = device->winograd;
+    (void)cso_winograd_shape_of(geometry, product, &made->shape);
+    const cso_winograd_shape *const s = &made->shape;
+    made->set = set;
     made->parameter = weight->base ? weight->base : weight;
     made->scale = weight->base ? weight->scale : NULL;
-    made->shape = shape;
     made->threads = device->threads;
-    made->across = (shape.out_width + made->set->step - 1) / made->set->step;
-    made->per_image = (shape.out_height + made->set->step - 1) / made->set->step * made->across;
-    made->tiles = made->per_image * shape.batch;
-    made->panels = (shape.out + made->set->panel - 1) / made->set->panel;
+    made->across = (s->out_width + CSO_WINOGRAD_STEP - 1) / CSO_WINOGRAD_STEP;
+    made->per_image = (s->out_height + CSO_WINOGRAD_STEP - 1) / CSO_WINOGRAD_STEP * made->across;
+    made->tiles = made->per_image * s->batch;
+    made->panels = (s->out + set->panel - 1) / set->panel;
     divide(device->context, made);
-    made->weight_size =
-        weight->constant ? 0 : cso_round_up(cso_winograd_weight_size(device, &shape, made->form));
+    made->weight_size = weight->constant ? 0 : cso_round_up(cso_winograd_weight_size(set, s, made->form));
     *out = made;
     return CARSO_OK;
 }
@@ -269,7 +273,8 @@ carso_status cso_winograd_product_ready(cso_device *device, cso_winograd_product
     if (!product->parameter->constant) {
         return CARSO_OK;
     }
-    return cso_winograd_weight(device, product->parameter, &product->shape, product->form, &product->weight);
+    return cso_winograd_weight(device, product->set, product->parameter, &product->shape, product->form,
+                               &product->weight);
 }
 
 void cso_winograd_product_destroy(cso_device *device, cso_winograd_product *product)
@@ -285,7 +290,7 @@ const char *cso_winograd_product_name(const cso_winograd_product *product)
 /* Floats of one block's frequencies, before and after the products. */
 static size_t block_floats(const cso_winograd_product *p)
 {
-    return (size_t)(p->columnwise ? p->set->side : p->set->frequencies) * (p->v_pitch + p->m_pitch);
+    return (size_t)(p->columnwise ? CSO_WINOGRAD_SIDE : p->set->frequencies) * (p->v_pitch + p->m_pitch);
 }
 
 /* Room of a thread where weights are not whole: those of a panel that are made together, what they are made from where
@@ -294,7 +299,7 @@ static size_t made_pitch(const cso_winograd_product *p) { return pitch_of((size_
 
 static size_t half_floats(const cso_winograd_product *p)
 {
-    return p->form == CSO_WINOGRAD_PLAIN ? (size_t)(HALVED * CSO_WINOGRAD_KERNEL * p->set->panel) : 0;
+    return p->form == CSO_WINOGRAD_PLAIN ? (size_t)(2 * HALVED * CSO_WINOGRAD_KERNEL * p->set->panel) : 0;
 }
 
 static size_t turned_floats(const cso_winograd_product *p)
@@ -305,9 +310,13 @@ static size_t turned_floats(const cso_winograd_product *p)
 
 static size_t room_floats(const cso_winograd_product *p)
 {
+    int64_t together = 0;
+    for (int64_t i = 0; i < p->group_count; i++) {
+        together = p->groups[i].count > together ? p->groups[i].count : together;
+    }
     return p->form == CSO_WINOGRAD_WHOLE || p->columnwise
                ? 0
-               : (size_t)p->columns * made_pitch(p) + pitch_of(half_floats(p) + turned_floats(p));
+               : (size_t)together * made_pitch(p) + pitch_of(half_floats(p) + turned_floats(p));
 }
 
 size_t cso_winograd_product_workspace(const cso_winograd_product *product)
@@ -322,11 +331,11 @@ size_t cso_winograd_product_workspace(const cso_winograd_product *product)
 static void transform_in(const cso_winograd_product *p, const float *source, const float *zero, int64_t tile, float *v)
 {
     const cso_winograd_shape *const s = &p->shape;
-    const int64_t within = tile % p->per_image, side = p->set->side;
-    const int64_t y0 = within / p->across * p->set->step - s->pad[0];
-    const int64_t x0 = within % p->across * p->set->step - s->pad[1];
+    const int64_t within = tile % p->per_image, side = CSO_WINOGRAD_SIDE;
+    const int64_t y0 = within / p->across * CSO_WINOGRAD_STEP - s->pad[0];
+    const int64_t x0 = within % p->across * CSO_WINOGRAD_STEP - s->pad[1];
     const float *const image = source + tile / p->per_image * s->in_height * s->in_width * s->in;
-    const float *pixel[CSO_WINOGRAD_MOST_SIDE * CSO_WINOGRAD_MOST_SIDE];
+    const float *pixel[CSO_WINOGRAD_SIDE * CSO_WINOGRAD_SIDE];
     for (int64_t i = 0; i < side; i++) {
         const int64_t y = y0 + i;
         for (int64_t j = 0; j < side; j++) {
@@ -344,7 +353,7 @@ static void transform_out(const cso_device *device, const cso_winograd_product *
 {
     const cso_winograd_shape *const s = &p->shape;
     const cso_finish *const with = &a->finish;
-    const int64_t within = tile % p->per_image, image = tile / p->per_image, step = p->set->step;
+    const int64_t within = tile % p->per_image, image = tile / p->per_image, step = CSO_WINOGRAD_STEP;
     const int64_t y = within / p->across * step, x = within % p->across * step;
     const int64_t height = s->out_height - y < step ? s->out_height - y : step;
     const int64_t width = s->out_width - x < step ? s->out_width - x : step;
@@ -411,40 +420,44 @@ static const float *plain_of(const cso_winograd_product *p, int64_t panel, float
     return turned;
 }
 
-/* How often weights are made for a panel and a few frequencies. */
-static int64_t made_units(const cso_winograd_product *p) { return p->set->frequencies / p->columns * p->panels; }
+/* How often weights are made for a panel and a group of frequencies. */
+static int64_t made_units(const cso_winograd_product *p) { return p->group_count * p->panels; }
 
 /* Numbers from .. to - 1 of these, and their products. What the next half made weights are is fetched meanwhile. */
 static void multiply_made(const cso_winograd_product *p, int64_t count, int64_t from, int64_t to, const float *v,
                           float *m, float *room)
 {
-    const int64_t side = p->set->side, in = p->shape.in, width = p->set->panel, panels = p->panels;
-    const int64_t parts = side / p->columns, panel_floats = CSO_WINOGRAD_KERNEL * in * width;
-    const int64_t share = CSO_WINOGRAD_KERNEL * width / p->columns;
+    const int64_t in = p->shape.in, width = p->set->panel, panels = p->panels;
+    const int64_t panel_floats = CSO_WINOGRAD_KERNEL * in * width, some_floats = CSO_WINOGRAD_KERNEL * HALVED * width;
     float *const made = room + pitch_of(half_floats(p) + turned_floats(p));
     const float *plain = NULL;
     for (int64_t unit = from; unit < to; unit++) {
-        const int64_t panel = p->panels_outside ? unit / side : unit % panels;
-        const int64_t row = p->panels_outside ? unit % side : unit / panels / parts;
-        const int64_t first = p->panels_outside ? 0 : unit / panels % parts * p->columns;
-        const float *half = room, *ahead = room;
+        const int64_t panel = p->panels_outside ? unit / p->group_count : unit % panels;
+        const int64_t number = p->panels_outside ? unit % p->group_count : unit / panels;
+        const cso_winograd_group *const group = &p->groups[number];
+        const int64_t share = CSO_WINOGRAD_KERNEL * width / group->count;
+        const float *ahead = room;
         if (p->form == CSO_WINOGRAD_HALF) {
-            half = p->weight + (row * panels + panel) * panel_floats;
+            const float *const half = p->weight + (group->row * panels + panel) * panel_floats;
+            p->set->finish_weights(half, (size_t)(in * width), (size_t)(panels * panel_floats), in, group, made,
+                                   made_pitch(p));
             ahead = half + panel_floats;
-        } else if (!p->panels_outside || row == 0 || !plain) {
-            plain = plain_of(p, panel, room + half_floats(p));
-        }
-        if (p->form == CSO_WINOGRAD_PLAIN) {
+        } else {
+            if (!p->panels_outside || number == 0 || !plain) {
+                plain = plain_of(p, panel, room + half_floats(p));
+            }
             for (int64_t c = 0; c < in; c += HALVED) {
                 const int64_t some = in - c < HALVED ? in - c : HALVED;
-                p->set->halve_weights(plain + c * CSO_WINOGRAD_AREA * width, some, row, room, HALVED * (size_t)width);
-                p->set->finish_weights(room, HALVED * (size_t)width, some, 0, side, made + c * width, made_pitch(p));
+                for (int64_t k = 0; k < group->rows; k++) {
+                    p->set->halve_weights(plain + c * CSO_WINOGRAD_AREA * width, some, group->row + k,
+                                          room + k * some_floats, HALVED * (size_t)width);
+                }
+                p->set->finish_weights(room, HALVED * (size_t)width, (size_t)some_floats, some, group,
+                                       made + c * width, made_pitch(p));
             }
-        } else {
-            p->set->finish_weights(half, (size_t)(in * width), in, first, p->columns, made, made_pitch(p));
         }
-        for (int64_t j = 0; j < p->columns; j++) {
-            const size_t f = (size_t)(row * side + first + j);
+        for (int64_t j = 0; j < group->count; j++) {
+            const size_t f = (size_t)(group->frequency + j);
             const float *const rows = v + f * p->v_pitch;
             p->set->multiply(count, in, 1, rows, p->v_stride, rows + p->v_pitch, made + (size_t)j * made_pitch(p),
                              ahead + j * share * in, share, m + f * p->m_pitch + panel * width, p->m_stride);
@@ -497,10 +510,10 @@ static void column_in(const cso_winograd_product *p, const float *source, const 
 {
     const cso_winograd_shape *const s = &p->shape;
     const int64_t strip = column / strip_width(s), strips = p->per_image / p->across;
-    const int64_t x = column % strip_width(s) - s->pad[1], y0 = strip % strips * p->set->step - s->pad[0];
+    const int64_t x = column % strip_width(s) - s->pad[1], y0 = strip % strips * CSO_WINOGRAD_STEP - s->pad[0];
     const float *const image = source + strip / strips * s->in_height * s->in_width * s->in;
-    const float *pixel[CSO_WINOGRAD_MOST_SIDE];
-    for (int64_t i = 0; i < p->set->side; i++) {
+    const float *pixel[CSO_WINOGRAD_SIDE];
+    for (int64_t i = 0; i < CSO_WINOGRAD_SIDE; i++) {
         const int64_t y = y0 + i;
         const bool inside = y >= 0 && y < s->in_height && x >= 0 && x < s->in_width;
         pixel[i] = inside ? image + (y * s->in_width + x) * s->in : zero;
@@ -513,7 +526,7 @@ static void column_out(const cso_device *device, const cso_winograd_product *p, 
 {
     const cso_winograd_shape *const s = &p->shape;
     const cso_finish *const with = &a->finish;
-    const int64_t strip = column / s->out_width, strips = p->per_image / p->across, step = p->set->step;
+    const int64_t strip = column / s->out_width, strips = p->per_image / p->across, step = CSO_WINOGRAD_STEP;
     const int64_t x = column % s->out_width, y = strip % strips * step, row = s->out_width * s->out;
     const int64_t height = s->out_height - y < step ? s->out_height - y : step;
     const int64_t offset = (strip / strips * s->out_height + y) * row + x * s->out;
@@ -530,9 +543,9 @@ static void run_columns(const cso_device *device, const cso_winograd_product *p,
                         const float *source, const float *zero, float *v)
 {
     const cso_winograd_shape *const s = &p->shape;
-    const int64_t columns = columns_of(p->set, s), outputs = strips_of(p->set, s) * s->out_width;
+    const int64_t columns = columns_of(s), outputs = strips_of(s) * s->out_width;
     const int64_t length = CSO_WINOGRAD_KERNEL * s->in, width = p->set->panel, panel_floats = length * width;
-    float *const m = v + (size_t)p->set->side * p->v_pitch;
+    float *const m = v + (size_t)CSO_WINOGRAD_SIDE * p->v_pitch;
 #pragma omp parallel num_threads(p->threads)
     {
 #pragma omp for schedule(static)
@@ -540,11 +553,11 @@ static void run_columns(const cso_device *device, const cso_winograd_product *p,
             column_in(p, source, zero, column, v);
         }
 #pragma omp for schedule(static)
-        for (int64_t unit = 0; unit < p->set->side * p->panels; unit++) {
+        for (int64_t unit = 0; unit < CSO_WINOGRAD_SIDE * p->panels; unit++) {
             const int64_t row = unit / p->panels, panel = unit % p->panels;
             const float *const rows = v + (size_t)row * p->v_pitch, *const weight = p->weight + unit * panel_floats;
-            p->set->multiply(products_of(p->set, s), length, 1, rows, p->v_stride, rows, weight,
-                             weight + panel_floats, width, m + (size_t)row * p->m_pitch + panel * width, p->m_stride);
+            p->set->multiply(products_of(s), length, 1, rows, p->v_stride, rows, weight, weight + panel_floats, width,
+                             m + (size_t)row * p->m_pitch + panel * width, p->m_stride);
         }
 #pragma omp for schedule(static)
         for (int64_t column = 0; column < outputs; column++) {
@@ -562,7 +575,7 @@ carso_status cso_winograd_product_run(cso_device *device, const cso_winograd_pro
     float *const made = arguments->workspace, *const zero = made + p->weight_size / sizeof *made;
     float *const blocks = zero + p->v_stride;
     if (!now.parameter->constant) {
-        cso_winograd_weight_make(device, now.parameter, &now.shape, now.form, made);
+        cso_winograd_weight_make(device, now.set, now.parameter, &now.shape, now.form, made);
         now.weight = made;
     }
     memset(zero, 0, p->v_stride * sizeof *zero);

@@ -6,8 +6,8 @@
 #define WINOGRAD cso_winograd_avx512
 #define WINOGRAD_NAME "winograd4:avx512"
 #define WINOGRAD_COLUMN_NAME "winograd4x1:avx512"
-#define WINOGRAD2 cso_winograd2_avx512
-#define WINOGRAD2_NAME "winograd2:avx512"
+#define WINOGRAD_COMPLEX cso_winograd_complex_avx512
+#define WINOGRAD_COMPLEX_NAME "winograd4_complex:avx512"
 #define TARGET __attribute__((target("avx512f,prfchw")))
 #define VALUE static inline __attribute__((always_inline)) TARGET
 #define STEP static TARGET
@@ -52,5 +52,5 @@ VALUE void transpose(VECTOR rows[WIDTH])
 }
 
 #include "backends/onednn/winograd_template.h"
-#include "backends/onednn/winograd2_template.h"
+#include "backends/onednn/winograd_complex_template.h"
 #endif

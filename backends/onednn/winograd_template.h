@@ -19,7 +19,7 @@
 
 /* MOST_PIECE: of channels summed in one register. A sum's roundings are as large as it is by then: short pieces halve and
  * more the error of a product over hundreds of channels, for a few per cent of its time. */
-enum { SIDE = 6, OUTPUTS = 4, PANEL = 2 * WIDTH, LINE = 16, MOST_PIECE = 80 };
+enum { SIDE = CSO_WINOGRAD_SIDE, OUTPUTS = CSO_WINOGRAD_STEP, PANEL = 2 * WIDTH, LINE = 16, MOST_PIECE = 80 };
 
 /* Squares, cubes, and sum and product of the squares of the points a and b; all exact in binary. */
 #define A 0.625f
@@ -94,11 +94,12 @@ STEP void finish_two(const float *half, size_t half_pitch, int64_t channels, int
     }
 }
 
-STEP void finish_weights(const float *half, size_t half_pitch, int64_t channels, int64_t first, int64_t columns,
-                         float *u, size_t pitch)
+STEP void finish_weights(const float *half, size_t half_pitch, size_t row_pitch, int64_t channels,
+                         const cso_winograd_group *group, float *u, size_t pitch)
 {
-    if (columns != SIDE) {
-        finish_two(half, half_pitch, channels, first, u, pitch);
+    (void)row_pitch;
+    if (group->count != SIDE) {
+        finish_two(half, half_pitch, channels, group->frequency % SIDE, u, pitch);
         return;
     }
     for (int64_t c = 0; c < channels; c++, half += PANEL, u += PANEL) {
@@ -140,7 +141,24 @@ VALUE VECTOR load_some(const float *from, int64_t count)
     return count == WIDTH ? LOAD(from) : LOAD_PART(from, count);
 }
 
-/* next: from a pixel to that of the next tile, whose last four rows and columns nobody has read yet. */
+/* Column j of a tile. next: from a pixel to that of the next tile, whose last four rows and columns nobody has read
+ * yet. */
+VALUE void load_column(const float *const *pixel, int j, bool scaled, VECTOR factor, int64_t c, int64_t count,
+                       size_t next, VECTOR column[SIDE])
+{
+    UNROLLED for (int i = 0; i < SIDE; i++)
+    {
+        const float *const from = pixel[i * SIDE + j] + c;
+        if (i >= SIDE - OUTPUTS && j >= SIDE - OUTPUTS) {
+            PREFETCH(from + next);
+        }
+        column[i] = load_some(from, count);
+        if (scaled) {
+            column[i] = factor * column[i];
+        }
+    }
+}
+
 VALUE void input_vector(const float *const *pixel, const float *scale, int64_t c, int64_t count, size_t next, float *v,
                         size_t pitch)
 {
@@ -149,17 +167,7 @@ VALUE void input_vector(const float *const *pixel, const float *scale, int64_t c
     UNROLLED for (int j = 0; j < SIDE; j++)
     {
         VECTOR column[SIDE], out[SIDE];
-        UNROLLED for (int i = 0; i < SIDE; i++)
-        {
-            const float *const from = pixel[i * SIDE + j] + c;
-            if (i >= SIDE - OUTPUTS && j >= SIDE - OUTPUTS) {
-                PREFETCH(from + next);
-            }
-            column[i] = load_some(from, count);
-            if (scale) {
-                column[i] = factor * column[i];
-            }
-        }
+        load_column(pixel, j, scale != NULL, factor, c, count, next, column);
         input_transform(column, out);
         UNROLLED for (int i = 0; i < SIDE; i++) { half[i][j] = out[i]; }
     }
@@ -216,6 +224,23 @@ VALUE void store_sum(VECTOR value, const float *residual, int64_t count, float *
     }
 }
 
+/* A row of outputs, of which width exist, at y and on. */
+VALUE void store_row(const VECTOR out[OUTPUTS], int64_t width, VECTOR factor, VECTOR start, const float *residual,
+                     int64_t count, float *y, size_t pixel_stride, size_t next)
+{
+    UNROLLED for (int j = 0; j < OUTPUTS; j++)
+    {
+        const size_t offset = (size_t)j * pixel_stride;
+        if (j < width) {
+            PREFETCH_WRITE(y + offset + next);
+            if (residual) {
+                PREFETCH(residual + offset + next);
+            }
+            store_sum(PLUS_PRODUCT(factor, out[j], start), residual ? residual + offset : NULL, count, y + offset);
+        }
+    }
+}
+
 VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t height, int64_t width,
                          const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,
                          size_t pixel_stride, size_t next)
@@ -234,19 +259,10 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
     {
         VECTOR out[OUTPUTS];
         if (i < height) {
+            const size_t offset = (size_t)i * row_stride;
             output_transform(half[i], out);
-            UNROLLED for (int j = 0; j < OUTPUTS; j++)
-            {
-                const size_t offset = (size_t)i * row_stride + (size_t)j * pixel_stride;
-                if (j < width) {
-                    PREFETCH_WRITE(y + offset + next);
-                    if (residual) {
-                        PREFETCH(residual + offset + next);
-                    }
-                    store_sum(PLUS_PRODUCT(factor, out[j], start), residual ? residual + offset : NULL, count,
-                              y + offset);
-                }
-            }
+            store_row(out, width, factor, start, residual ? residual + offset : NULL, count, y + offset, pixel_stride,
+                      next);
         }
     }
 }
@@ -406,12 +422,20 @@ STEP void multiply(int64_t rows, int64_t channels, int64_t panels, const float *
     }
 }
 
+#define ROW(i) {.row = (i), .rows = 1, .frequency = (i) * SIDE, .count = SIDE}
+#define PAIR(i, column) {.row = (i), .rows = 1, .frequency = (i) * SIDE + (column), .count = 2}
+#define PAIRS(i) PAIR(i, 0), PAIR(i, 2), PAIR(i, 4)
+static const cso_winograd_group rows_of_frequencies[] = {ROW(0), ROW(1), ROW(2), ROW(3), ROW(4), ROW(5)};
+static const cso_winograd_group pairs_of_frequencies[] = {PAIRS(0), PAIRS(1), PAIRS(2), PAIRS(3), PAIRS(4), PAIRS(5)};
+
 const cso_winograd WINOGRAD = {
     .name = WINOGRAD_NAME,
     .column_name = WINOGRAD_COLUMN_NAME,
-    .step = OUTPUTS,
-    .side = SIDE,
     .frequencies = SIDE * SIDE,
+    .group_count = SIDE,
+    .groups = rows_of_frequencies,
+    .small_group_count = 3 * SIDE,
+    .small_groups = pairs_of_frequencies,
     .panel = PANEL,
     .rows = MOST_ROWS,
     .halve_weights = halve_weights,

@@ -6,6 +6,7 @@
 
 typedef struct making {
     const cso_device *device;
+    const cso_winograd *set;
     const cso_winograd_shape *shape;
     int64_t panels;
     cso_winograd_form form;
@@ -15,7 +16,7 @@ typedef struct making {
 static void gather(const making *it, const float *weight, int64_t panel, int64_t first, int64_t last, float *to)
 {
     const cso_winograd_shape *const s = it->shape;
-    const int64_t width = it->device->winograd->panel, left = s->out - panel * width;
+    const int64_t width = it->set->panel, left = s->out - panel * width;
     const int64_t outputs = left < width ? left : width;
     memset(to, 0, (size_t)((last - first) * CSO_WINOGRAD_AREA * width) * sizeof *to);
     for (int64_t o = 0; o < outputs; o++) {
@@ -35,21 +36,25 @@ enum { GATHERED = 8, WIDEST_PANEL = 32 };
 
 static void transform(const making *it, const float *weight, int64_t panel, float *out)
 {
-    const cso_winograd *const set = it->device->winograd;
+    const cso_winograd *const set = it->set;
     const int64_t in = it->shape->in, width = set->panel;
-    float plain[GATHERED * CSO_WINOGRAD_AREA * WIDEST_PANEL], half[GATHERED * CSO_WINOGRAD_KERNEL * WIDEST_PANEL];
+    float plain[GATHERED * CSO_WINOGRAD_AREA * WIDEST_PANEL], half[2 * GATHERED * CSO_WINOGRAD_KERNEL * WIDEST_PANEL];
     for (int64_t first = 0; first < in; first += GATHERED) {
-        const int64_t count = in - first < GATHERED ? in - first : GATHERED;
+        const int64_t count = in - first < GATHERED ? in - first : GATHERED, columns = count * width;
         gather(it, weight, panel, first, first + count, plain);
-        for (int64_t row = 0; row < set->side; row++) {
-            if (it->form == CSO_WINOGRAD_HALF) {
-                float *const to = out + ((row * it->panels + panel) * in * CSO_WINOGRAD_KERNEL + first) * width;
-                set->halve_weights(plain, count, row, to, (size_t)(in * width));
-                continue;
+        for (int64_t row = 0; row < CSO_WINOGRAD_SIDE && it->form == CSO_WINOGRAD_HALF; row++) {
+            set->halve_weights(plain, count, row,
+                               out + ((row * it->panels + panel) * in * CSO_WINOGRAD_KERNEL + first) * width,
+                               (size_t)(in * width));
+        }
+        for (int64_t i = 0; i < set->group_count && it->form == CSO_WINOGRAD_WHOLE; i++) {
+            const cso_winograd_group *const group = &set->groups[i];
+            for (int64_t k = 0; k < group->rows; k++) {
+                set->halve_weights(plain, count, group->row + k, half + k * CSO_WINOGRAD_KERNEL * columns,
+                                   (size_t)columns);
             }
-            set->halve_weights(plain, count, row, half, (size_t)(count * width));
-            set->finish_weights(half, (size_t)(count * width), count, 0, set->side,
-                                out + ((row * set->side * it->panels + panel) * in + first) * width,
+            set->finish_weights(half, (size_t)columns, (size_t)(CSO_WINOGRAD_KERNEL * columns), count, group,
+                                out + ((group->frequency * it->panels + panel) * in + first) * width,
                                 (size_t)(it->panels * in * width));
         }
     }
@@ -58,7 +63,7 @@ static void transform(const making *it, const float *weight, int64_t panel, floa
 static void make(const void *data, const float *values, void *out)
 {
     const making *const it = data;
-    const int64_t in = it->shape->in, plain = in * CSO_WINOGRAD_AREA * it->device->winograd->panel;
+    const int64_t in = it->shape->in, plain = in * CSO_WINOGRAD_AREA * it->set->panel;
 #pragma omp parallel for schedule(static) num_threads(it->device->threads)
     for (int64_t panel = 0; panel < it->panels; panel++) {
         if (it->form == CSO_WINOGRAD_PLAIN) {
@@ -69,51 +74,48 @@ static void make(const void *data, const float *values, void *out)
     }
 }
 
-static making describe(const cso_device *device, const cso_winograd_shape *shape, cso_winograd_form form)
+static int64_t panels_of(const cso_winograd *set, const cso_winograd_shape *shape)
 {
-    const int64_t panel = device->winograd->panel;
-    return (making){.device = device, .shape = shape, .panels = (shape->out + panel - 1) / panel, .form = form};
+    return (shape->out + set->panel - 1) / set->panel;
 }
 
 /* Floats of one weight. */
 static int64_t form_size(const cso_winograd *set, cso_winograd_form form)
 {
     return form == CSO_WINOGRAD_WHOLE  ? set->frequencies
-           : form == CSO_WINOGRAD_HALF ? set->side * CSO_WINOGRAD_KERNEL
+           : form == CSO_WINOGRAD_HALF ? CSO_WINOGRAD_SIDE * CSO_WINOGRAD_KERNEL
                                        : CSO_WINOGRAD_AREA;
 }
 
-size_t cso_winograd_weight_size(const cso_device *device, const cso_winograd_shape *shape, cso_winograd_form form)
+size_t cso_winograd_weight_size(const cso_winograd *set, const cso_winograd_shape *shape, cso_winograd_form form)
 {
-    const making it = describe(device, shape, form);
-    return (size_t)(form_size(device->winograd, form) * it.panels * device->winograd->panel * shape->in) *
-           sizeof(float);
+    return (size_t)(form_size(set, form) * panels_of(set, shape) * set->panel * shape->in) * sizeof(float);
 }
 
-void cso_winograd_weight_make(const cso_device *device, const cso_parameter *weight, const cso_winograd_shape *shape,
-                              cso_winograd_form form, float *out)
+void cso_winograd_weight_make(const cso_device *device, const cso_winograd *set, const cso_parameter *weight,
+                              const cso_winograd_shape *shape, cso_winograd_form form, float *out)
 {
-    const making it = describe(device, shape, form);
+    const making it = {.device = device, .set = set, .shape = shape, .panels = panels_of(set, shape), .form = form};
     make(&it, weight->data, out);
 }
 
-carso_status cso_winograd_weight(cso_device *device, cso_parameter *weight, const cso_winograd_shape *shape,
-                                 cso_winograd_form form, const float **out)
+carso_status cso_winograd_weight(cso_device *device, const cso_winograd *set, cso_parameter *weight,
+                                 const cso_winograd_shape *shape, cso_winograd_form form, const float **out)
 {
-    const cso_winograd *const set = device->winograd;
     cso_winograd_shape of = *shape;
     if (form == CSO_WINOGRAD_PLAIN && of.turned) {
         of.in = shape->out;
         of.out = shape->in;
         of.turned = false;
     }
-    const making it = describe(device, &of, form);
-    const size_t size = cso_winograd_weight_size(device, &of, form);
-    const int number = (int)((form_size(set, form) * WIDEST_PANEL + set->panel - 1) * 2) + of.turned;
+    const making it = {.device = device, .set = set, .shape = &of, .panels = panels_of(set, &of), .form = form};
+    /* Plain ones are the same for all points. */
+    const int64_t points = form == CSO_WINOGRAD_PLAIN ? 0 : set->frequencies;
+    const int number = (int)(((points * 3 + form) * WIDEST_PANEL + set->panel - 1) * 2) + of.turned;
     const void *data = NULL;
     const carso_status status = cso_packed_get_made(
-        device, weight, number, form == CSO_WINOGRAD_PLAIN ? CSO_MEMORY_PACKED : CSO_MEMORY_TRANSFORMED, size, make,
-        &it, &data);
+        device, weight, number, form == CSO_WINOGRAD_PLAIN ? CSO_MEMORY_PACKED : CSO_MEMORY_TRANSFORMED,
+        cso_winograd_weight_size(set, &of, form), make, &it, &data);
     *out = data;
     return status;
 }

@@ -102,9 +102,9 @@ typedef int (*carso_progress_callback)(const carso_progress *progress, void *use
  * Since 0.1.
  */
 typedef enum carso_convolution {
-    /** As fast as possible: Winograd's filtering in 4x4 tiles where that pays. */
+    /** As fast as possible with median errors no larger than a direct convolution's: Winograd's filtering where it pays. */
     CARSO_CONVOLUTION_AUTOMATIC = 0,
-    /** Errors as small as a direct convolution's: Winograd's filtering in 2x2 tiles at most. */
+    /** Errors smaller than a direct convolution's: Winograd's filtering with complex points alone. */
     CARSO_CONVOLUTION_PRECISE = 1,
     /** Direct convolutions alone. */
     CARSO_CONVOLUTION_DIRECT = 2

@@ -177,11 +177,12 @@ static double own_magnitude(const op_trial *it, const outcome_part *part, size_t
 }
 
 /* For y and dx0, whose bound for other kernels is direct's: that remains for bias and residual. */
-static void add_winograd(const op_trial *it, const outcome_part *direct, double roundoff, outcome *bound)
+static void add_winograd(const op_trial *it, const outcome_part *direct, winograd_points points, double roundoff,
+                         outcome *bound)
 {
     double *magnitude = test_allocate(direct->count, sizeof *magnitude);
     const bool forward = strcmp(direct->name, "y") == 0;
-    if ((!forward && strcmp(direct->name, "dx0") != 0) || !winograd_magnitude(it, forward, magnitude)) {
+    if ((!forward && strcmp(direct->name, "dx0") != 0) || !winograd_magnitude(it, forward, points, magnitude)) {
         free(magnitude);
         return;
     }
@@ -189,7 +190,8 @@ static void add_winograd(const op_trial *it, const outcome_part *direct, double 
     const double roundings = BASE_ROUNDINGS + TRANSFORM_ROUNDINGS + sqrt(channels) / 2;
     outcome_part *out = &bound->part[bound->count++];
     *out = (outcome_part){.count = direct->count, .value = magnitude};
-    snprintf(out->name, sizeof out->name, "%s winograd", forward ? "y" : "dx0");
+    snprintf(out->name, sizeof out->name, "%s winograd%s", forward ? "y" : "dx0",
+             points == WINOGRAD_COMPLEX ? " complex" : "");
     for (size_t i = 0; i < direct->count; i++) {
         magnitude[i] = roundoff * roundings * magnitude[i] + direct->value[i];
     }
@@ -222,7 +224,8 @@ carso_status error_bound(carso_context *reference, const op_trial *it, const out
         }
     }
     for (int k = 0; k < expected->count; k++) {
-        add_winograd(it, &bound->part[k], roundoff, bound);
+        add_winograd(it, &bound->part[k], WINOGRAD_REAL, roundoff, bound);
+        add_winograd(it, &bound->part[k], WINOGRAD_COMPLEX, roundoff, bound);
     }
     outcome_clear(&absolute);
     return CARSO_OK;

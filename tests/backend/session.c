@@ -326,10 +326,13 @@ static carso_status collect_running(const session *it, outcome *out)
     return status;
 }
 
-static bool is_winograd(const session *it, cso_direction direction)
+static winograd_points points_of(const session *it, cso_direction direction)
 {
     const cso_kernel *kernel = it->direction[direction].kernel;
-    return kernel != NULL && strstr(it->context->backend->kernel_name(kernel), "winograd") != NULL;
+    const char *name = kernel != NULL ? it->context->backend->kernel_name(kernel) : "";
+    return strstr(name, "winograd") == NULL        ? WINOGRAD_NONE
+           : strstr(name, "winograd4_complex") == NULL ? WINOGRAD_REAL
+                                                       : WINOGRAD_COMPLEX;
 }
 
 carso_status session_collect(const session *it, outcome *out)
@@ -338,7 +341,7 @@ carso_status session_collect(const session *it, outcome *out)
     *out = (outcome){0};
     carso_status status =
         collect_tensor(it, out, "y", -1, &trial->op.output, trial_output_count(trial), output_buffer(it));
-    out->part[0].winograd = is_winograd(it, CSO_FORWARD);
+    out->part[0].winograd = points_of(it, CSO_FORWARD);
     if (status == CARSO_OK && trial->op.attributes.training) {
         status = collect_running(it, out);
     }
@@ -346,7 +349,7 @@ carso_status session_collect(const session *it, outcome *out)
         for (int i = 0; i < trial->op.input_count && status == CARSO_OK; i++) {
             status = collect_tensor(it, out, "dx", i, &trial->shape[i], trial_source_count(trial, i),
                                     it->options.backward_in_place ? &it->gradient : &it->data_gradient[i]);
-            out->part[out->count - 1].winograd = is_winograd(it, CSO_BACKWARD_DATA);
+            out->part[out->count - 1].winograd = points_of(it, CSO_BACKWARD_DATA);
         }
     }
     const bool parameters = it->direction[CSO_BACKWARD_PARAMETERS].kernel != NULL ||

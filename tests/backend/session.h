@@ -6,6 +6,7 @@
 
 #include "guarded_buffer.h"
 #include "trial.h"
+#include "winograd_bound.h"
 
 #define SESSION_MOST_PARTS 16
 
@@ -42,7 +43,7 @@ typedef struct outcome_part {
     char name[24];
     size_t count;
     double *value;
-    bool winograd; /* made by a kernel of that kind */
+    winograd_points winograd; /* what kind of kernel made it */
 } outcome_part;
 
 typedef struct outcome {

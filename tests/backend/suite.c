@@ -54,7 +54,10 @@ bool suite_compare(suite *it, const op_trial *trial, const char *check, const ou
         const outcome_part *part = &found->part[k];
         const outcome_part *wanted = outcome_find(expected, part->name);
         char name[32];
-        snprintf(name, sizeof name, "%s%s", part->name, part->winograd ? " winograd" : "");
+        snprintf(name, sizeof name, "%s%s", part->name,
+                 part->winograd == WINOGRAD_REAL      ? " winograd"
+                 : part->winograd == WINOGRAD_COMPLEX ? " winograd complex"
+                                                      : "");
         const outcome_part *limit = outcome_find(bound, name);
         if (wanted == NULL || limit == NULL || wanted->count != part->count) {
             return suite_check(it, trial, false, "%s: nothing to compare %s with", check, part->name);
@@ -62,7 +65,8 @@ bool suite_compare(suite *it, const op_trial *trial, const char *check, const ou
         for (size_t i = 0; i < part->count && good; i++) {
             const double error = fabs(part->value[i] - wanted->value[i]);
             good = alike(part->value[i], wanted->value[i], limit->value[i]) ||
-                   (part->winograd && isnan(part->value[i]) && winograd_reached(trial, part->name[0] == 'y', i));
+                   (part->winograd != WINOGRAD_NONE && isnan(part->value[i]) &&
+                    winograd_reached(trial, part->name[0] == 'y', i));
             if (limit->value[i] > 0 && error / limit->value[i] > it->worst) {
                 it->worst = error / limit->value[i];
             }

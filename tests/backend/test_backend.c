@@ -14,7 +14,6 @@
 #include "gradient_check.h"
 #include "graph/graph.h"
 #include "suite.h"
-#include "winograd_bound.h"
 
 #define SKIPPED 77
 /* Trials of a kind that also fail each allocation in turn. */
@@ -179,7 +178,6 @@ int main(int argument_count, char **arguments)
     cso_op_kind kind = CSO_OP_COUNT;
     if (argument_count > 1 && strcmp(arguments[1], "--precise") == 0) {
         it.convolution = CARSO_CONVOLUTION_PRECISE;
-        winograd_precise = true;
         argument_count--;
         arguments++;
     }

@@ -12,11 +12,13 @@ typedef struct geometry {
 
 static const geometry convolutions[] = {
     {2, 3, 5, 9, 7, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
-    {3, 32, 32, 14, 13, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}}, /* these five: enough for Winograd */
-    {3, 17, 49, 15, 16, .kernel = {3, 3}, .pad_begin = {0, 2}, .pad_end = {2, 1}},
+    {3, 32, 32, 16, 15, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}}, /* these seven: enough for Winograd */
+    {3, 33, 62, 15, 16, .kernel = {3, 3}, .pad_begin = {0, 2}, .pad_end = {2, 1}},
     {2, 33, 31, 18, 16, .kernel = {3, 3}},
     {3, 32, 32, 12, 12, .kernel = {3, 3}, .pad_begin = {2, 2}, .pad_end = {2, 2}},
     {2, 20, 64, 20, 12, .kernel = {3, 3}, .pad_begin = {2, 0}, .pad_end = {0, 1}},
+    {1, 160, 64, 16, 15, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
+    {1, 64, 163, 14, 15, .kernel = {3, 3}, .pad_begin = {2, 1}, .pad_end = {1, 2}},
     {1, 17, 5, 6, 5, .kernel = {1, 1}},
     {2, 16, 32, 8, 8, .kernel = {1, 1}, .stride = {2, 2}},
     {1, 3, 17, 11, 13, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
@@ -49,7 +51,8 @@ static const geometry transposed_convolutions[] = {
     {2, 5, 3, 5, 4, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {2, 16, 8, 4, 4, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1},
      .output_padding = {1, 1}},
-    {3, 32, 32, 14, 13, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},                 /* for Winograd */
+    {3, 32, 32, 16, 15, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},                 /* for Winograd */
+    {1, 160, 64, 16, 15, .kernel = {3, 3}, .pad_begin = {1, 1}, .pad_end = {1, 1}},
     {2, 48, 31, 13, 14, .kernel = {3, 3}, .pad_begin = {2, 0}, .pad_end = {0, 1}},
     {1, 3, 17, 3, 5, .kernel = {3, 3}, .stride = {2, 2}, .pad_begin = {1, 1}, .pad_end = {1, 1},
      .output_padding = {0, 1}},

@@ -1,22 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "winograd_bound.h"
 
+#include <complex.h>
 #include <math.h>
 #include <stdlib.h>
 
-enum { MOST_STEP = 4, MOST_SIDE = 6, KERNEL = 3 };
-
-bool winograd_precise;
-
-static int tile_step(void) { return winograd_precise ? 2 : 4; }
-static int tile_side(void) { return tile_step() + KERNEL - 1; }
-static int frequencies(void) { return tile_side() * tile_side(); }
-
-static double point(int index)
-{
-    static const double points4[] = {0, 0.625, -0.625, 1.5, -1.5}, points2[] = {0, 1, -1};
-    return winograd_precise ? points2[index] : points4[index];
-}
+enum { STEP = 4, SIDE = 6, FREQUENCIES = SIDE * SIDE, KERNEL = 3 };
 
 typedef struct filtering {
     int64_t batch, in, out, in_side[2], out_side[2], pad[2];
@@ -51,33 +40,35 @@ static bool describe(const op_trial *it, bool forward, filtering *out)
     return true;
 }
 
-/* Absolute values of the three matrices. Row f < side - 1 of the input's holds the coefficients of the polynomial that is 0 at
- * all points but the f-th, the last row those of the one that is 0 at all. */
-static void make_matrices(double *input, double *weight, double *output)
+/* Absolute values of the three matrices. Row f < SIDE - 1 of the input's holds the coefficients of the polynomial that is
+ * 0 at all points but the f-th, the last row those of the one that is 0 at all. */
+static void make_matrices(winograd_points points, double *input, double *weight, double *output)
 {
-    const int side = tile_side(), step = tile_step();
-    for (int f = 0; f < side; f++) {
-        double polynomial[MOST_SIDE] = {1};
-        double distances = 1;
+    static const double complex at[][SIDE - 1] = {[WINOGRAD_REAL] = {0, 0.625, -0.625, 1.5, -1.5},
+                                                  [WINOGRAD_COMPLEX] = {0, 1, -1, I, -I}};
+    const double complex *const point = at[points];
+    for (int f = 0; f < SIDE; f++) {
+        double complex polynomial[SIDE] = {1};
+        double complex distances = 1;
         int degree = 0;
-        for (int k = 0; k < side - 1; k++) {
+        for (int k = 0; k < SIDE - 1; k++) {
             if (k == f) {
                 continue;
             }
-            distances *= f < side - 1 ? point(f) - point(k) : 1;
+            distances *= f < SIDE - 1 ? point[f] - point[k] : 1;
             degree++;
             for (int i = degree; i >= 0; i--) {
-                polynomial[i] = (i > 0 ? polynomial[i - 1] : 0) - point(k) * (i < degree ? polynomial[i] : 0);
+                polynomial[i] = (i > 0 ? polynomial[i - 1] : 0) - point[k] * (i < degree ? polynomial[i] : 0);
             }
         }
-        for (int i = 0; i < side; i++) {
-            input[f * side + i] = fabs(polynomial[i]);
+        for (int i = 0; i < SIDE; i++) {
+            input[f * SIDE + i] = cabs(polynomial[i]);
         }
         for (int i = 0; i < KERNEL; i++) {
-            weight[f * KERNEL + i] = f < side - 1 ? fabs(pow(point(f), i) / distances) : i == KERNEL - 1;
+            weight[f * KERNEL + i] = f < SIDE - 1 ? pow(cabs(point[f]), i) / cabs(distances) : i == KERNEL - 1;
         }
-        for (int i = 0; i < step; i++) {
-            output[i * side + f] = f < side - 1 ? fabs(pow(point(f), i)) : i == step - 1;
+        for (int i = 0; i < STEP; i++) {
+            output[i * SIDE + f] = f < SIDE - 1 ? pow(cabs(point[f]), i) : i == STEP - 1;
         }
     }
 }
@@ -85,7 +76,7 @@ static void make_matrices(double *input, double *weight, double *output)
 /* out = matrix x in x matrix transposed, for sides x sides inputs. */
 static void both_ways(int rows, int sides, const double *matrix, const double *in, double *out)
 {
-    double half[MOST_SIDE][MOST_SIDE];
+    double half[SIDE][SIDE];
     for (int r = 0; r < rows; r++) {
         for (int j = 0; j < sides; j++) {
             half[r][j] = 0;
@@ -112,50 +103,49 @@ static double input_at(const filtering *it, int64_t image, int64_t channel, int6
     return it->source[((image * it->in + channel) * it->in_side[0] + y) * it->in_side[1] + x];
 }
 
-bool winograd_magnitude(const op_trial *trial, bool forward, double *out)
+bool winograd_magnitude(const op_trial *trial, bool forward, winograd_points points, double *out)
 {
     filtering it;
-    const int side = tile_side(), step = tile_step();
-    double input[MOST_SIDE * MOST_SIDE];
-    double weight[MOST_SIDE * KERNEL];
-    double output[MOST_STEP * MOST_SIDE];
+    double input[SIDE * SIDE];
+    double weight[SIDE * KERNEL];
+    double output[STEP * SIDE];
     if (!describe(trial, forward, &it)) {
         return false;
     }
-    make_matrices(input, weight, output);
-    double *u = test_allocate((size_t)(it.out * it.in * frequencies()), sizeof *u);
-    double *v = test_allocate((size_t)(it.in * frequencies()), sizeof *v);
+    make_matrices(points, input, weight, output);
+    double *u = test_allocate((size_t)(it.out * it.in * FREQUENCIES), sizeof *u);
+    double *v = test_allocate((size_t)(it.in * FREQUENCIES), sizeof *v);
     for (int64_t o = 0; o < it.out; o++) {
         for (int64_t i = 0; i < it.in; i++) {
             double taps[KERNEL * KERNEL];
             for (int k = 0; k < KERNEL * KERNEL; k++) {
                 taps[k] = fabs(it.weight[it.turned ? (i * it.out + o) * 9 + 8 - k : (o * it.in + i) * 9 + k]);
             }
-            both_ways(side, KERNEL, weight, taps, u + (o * it.in + i) * frequencies());
+            both_ways(SIDE, KERNEL, weight, taps, u + (o * it.in + i) * FREQUENCIES);
         }
     }
     for (int64_t image = 0; image < it.batch; image++) {
-        for (int64_t y = 0; y < it.out_side[0]; y += step) {
-            for (int64_t x = 0; x < it.out_side[1]; x += step) {
+        for (int64_t y = 0; y < it.out_side[0]; y += STEP) {
+            for (int64_t x = 0; x < it.out_side[1]; x += STEP) {
                 for (int64_t i = 0; i < it.in; i++) {
-                    double tile[MOST_SIDE * MOST_SIDE];
-                    for (int k = 0; k < frequencies(); k++) {
-                        tile[k] = fabs(input_at(&it, image, i, y - it.pad[0] + k / side, x - it.pad[1] + k % side));
+                    double tile[SIDE * SIDE];
+                    for (int k = 0; k < FREQUENCIES; k++) {
+                        tile[k] = fabs(input_at(&it, image, i, y - it.pad[0] + k / SIDE, x - it.pad[1] + k % SIDE));
                     }
-                    both_ways(side, side, input, tile, v + i * frequencies());
+                    both_ways(SIDE, SIDE, input, tile, v + i * FREQUENCIES);
                 }
                 for (int64_t o = 0; o < it.out; o++) {
-                    double product[MOST_SIDE * MOST_SIDE] = {0};
-                    double result[MOST_STEP * MOST_STEP];
+                    double product[SIDE * SIDE] = {0};
+                    double result[STEP * STEP];
                     for (int64_t i = 0; i < it.in; i++) {
-                        for (int k = 0; k < frequencies(); k++) {
-                            product[k] += u[(o * it.in + i) * frequencies() + k] * v[i * frequencies() + k];
+                        for (int k = 0; k < FREQUENCIES; k++) {
+                            product[k] += u[(o * it.in + i) * FREQUENCIES + k] * v[i * FREQUENCIES + k];
                         }
                     }
-                    both_ways(step, side, output, product, result);
-                    for (int k = 0; k < step * step; k++) {
-                        const int64_t row = y + k / step;
-                        const int64_t column = x + k % step;
+                    both_ways(STEP, SIDE, output, product, result);
+                    for (int k = 0; k < STEP * STEP; k++) {
+                        const int64_t row = y + k / STEP;
+                        const int64_t column = x + k % STEP;
                         if (row < it.out_side[0] && column < it.out_side[1]) {
                             out[((image * it.out + o) * it.out_side[0] + row) * it.out_side[1] + column] = result[k];
                         }
@@ -172,17 +162,16 @@ bool winograd_magnitude(const op_trial *trial, bool forward, double *out)
 bool winograd_reached(const op_trial *trial, bool forward, size_t result)
 {
     filtering it;
-    const int side = tile_side(), step = tile_step();
     if (!describe(trial, forward, &it)) {
         return false;
     }
     const int64_t position = (int64_t)result;
-    const int64_t y = position / it.out_side[1] % it.out_side[0] / step * step - it.pad[0];
-    const int64_t x = position % it.out_side[1] / step * step - it.pad[1];
+    const int64_t y = position / it.out_side[1] % it.out_side[0] / STEP * STEP - it.pad[0];
+    const int64_t x = position % it.out_side[1] / STEP * STEP - it.pad[1];
     const int64_t image = position / (it.out * it.out_side[0] * it.out_side[1]);
     for (int64_t i = 0; i < it.in; i++) {
-        for (int k = 0; k < frequencies(); k++) {
-            if (!isfinite(input_at(&it, image, i, y + k / side, x + k % side))) {
+        for (int k = 0; k < FREQUENCIES; k++) {
+            if (!isfinite(input_at(&it, image, i, y + k / SIDE, x + k % SIDE))) {
                 return true;
             }
         }

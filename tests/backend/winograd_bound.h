@@ -5,15 +5,16 @@
 
 #include "trial.h"
 
-/* Whether the kernels under test have tiles of 2x2 outputs, not 4x4. Set once, before the first trial. */
-extern bool winograd_precise;
+/* Which points the filtering takes. */
+typedef enum winograd_points { WINOGRAD_NONE, WINOGRAD_REAL, WINOGRAD_COMPLEX } winograd_points;
 
 /*
  * Winograd's filtering adds and takes away again what a direct convolution does not, so that an error is relative to
  * what passes through its three steps: the absolute values of inputs and weights, through the absolute values of the
- * transforms' matrices. Writes that for each result, in C, H, W order; false: not a convolution for such a kernel.
+ * transforms' matrices with these points. Writes that for each result, in C, H, W order; false: not a convolution for
+ * such a kernel.
  */
-bool winograd_magnitude(const op_trial *it, bool forward, double *out);
+bool winograd_magnitude(const op_trial *it, bool forward, winograd_points points, double *out);
 
 /* Whether something that is not finite lies in the inputs of result's tile: then that may be NaN. */
 bool winograd_reached(const op_trial *it, bool forward, size_t result);

@@ -2,9 +2,9 @@
 /*
  * Winograd's filtering against oneDNN's direct convolution, interleaved in one process, 3x3, stride 1, padding 1:
  * medians and errors against sums in double. The last column says which of the two the backend uses.
- * Usage: bench_convolution [precise] [little] [avx2]. precise: F(2x2) in place of F(4x4). little: under the default
- * memory limit, with which large weights are not kept transformed. avx2: Winograd's kernels (not oneDNN's: for that set
- * DNNL_MAX_CPU_ISA) for AVX2.
+ * Usage: bench_convolution [precise] [little] [avx2]. precise: complex points in place of real ones. little: under the
+ * default memory limit, with which large weights are not kept transformed. avx2: Winograd's kernels (not oneDNN's: for
+ * that set DNNL_MAX_CPU_ISA) for AVX2.
  */
 #include <math.h>
 #include <stdio.h>
@@ -147,13 +147,18 @@ static void measure(int threads, bool precise, bool little, bool avx2, int64_t c
     options.convolution = precise ? CARSO_CONVOLUTION_PRECISE : CARSO_CONVOLUTION_AUTOMATIC;
     succeed(NULL, carso_context_create(&options, &it.context));
     cso_device *const device = it.context->device;
+    const cso_winograd *set = cso_winograd_of_processor(precise);
 #if defined(__x86_64__)
-    if (avx2 && device->winograd) {
-        device->winograd = precise ? &cso_winograd2_avx2 : &cso_winograd_avx2;
+    if (avx2) {
+        set = precise ? &cso_winograd_complex_avx2 : &cso_winograd_avx2;
     }
 #else
     (void)avx2;
 #endif
+    if (!set) {
+        fprintf(stderr, "nothing to compare\n");
+        exit(2);
+    }
     it.geometry = (cso_geometry){.batch = batch, .groups = 1, .source = {channels, side, side},
                                  .destination = {channels, side, side}, .kernel = {3, 3}, .stride = {1, 1},
                                  .dilation = {1, 1}, .pad_begin = {1, 1}, .pad_end = {1, 1}};
@@ -180,8 +185,8 @@ static void measure(int threads, bool precise, bool little, bool avx2, int64_t c
     const cso_fusion wanted = {.bias = forward, .activation = CSO_NO_ACTIVATION};
     succeed(it.context, cso_primitive_product_create(device, &it.geometry, product, it.weight, &wanted, "convolution",
                                                      &primitive, &fused));
-    succeed(it.context, cso_winograd_product_create(device, &it.geometry, product, it.weight, &winograd));
-    if (!primitive || !winograd) {
+    succeed(it.context, cso_winograd_product_create(device, set, &it.geometry, product, it.weight, &winograd));
+    if (!primitive) {
         fprintf(stderr, "nothing to compare\n");
         exit(2);
     }
@@ -214,9 +219,10 @@ static void measure(int threads, bool precise, bool little, bool avx2, int64_t c
     errors(&it, largest, mean);
     const double direct = median(time[0], rounds), filtered = median(time[1], rounds);
     const double operations = 2.0 * 9 * (double)channels * (double)it.out_count;
-    const char *const used = cso_winograd_product_pays(device, &it.geometry, product, it.weight)
-                                 ? cso_winograd_product_name(winograd)
-                                 : cso_primitive_product_name(primitive);
+    const cso_winograd *const chosen = cso_winograd_choose(device, &it.geometry, product, it.weight);
+    const char *const used = chosen == set ? cso_winograd_product_name(winograd)
+                             : chosen      ? "other points"
+                                           : cso_primitive_product_name(primitive);
     printf("%-8s %4d %4dx%-3d %3d %2d | %8.3f ms %6.0f GFLOP/s | %8.3f ms %6.0f | %5.2f | %.1e %.1e | %.1e %.1e | %s\n",
            forward ? "forward" : "gradient", (int)channels, (int)side, (int)side, (int)batch, threads, 1e3 * direct,
            1e-9 * operations / direct, 1e3 * filtered, 1e-9 * operations / filtered, direct / filtered, largest[0],

@@ -92,7 +92,7 @@ class Context(Handle):
     log_level: the most verbose level that is delivered.
     memory_limit: bytes for the working buffers of one call, 0 for 1 GiB; batches are split to keep it. Weights come on
         top, see :attr:`memory`.
-    convolution: "precise" computes convolutions with errors as small as direct ones have, "direct" only such.
+    convolution: "precise" computes convolutions with smaller errors than direct ones have, "direct" direct ones.
     allocator: C functions for the library's memory, None for the C library's.
     """
 
