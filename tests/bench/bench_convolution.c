@@ -244,8 +244,8 @@ static void measure(int threads, bool precise, bool little, bool avx2, int64_t c
 int main(int argument_count, char **arguments)
 {
     static const int64_t batches[] = {1, 8};
-    static const int64_t shapes[][2] = {{160, 32}, {320, 16}, {640, 8},  {16, 32},
-                                        {32, 14},  {64, 7},   {64, 32}, {128, 3}};
+    static const int64_t shapes[][2] = {{160, 32}, {320, 16}, {640, 8}, {16, 32}, {32, 32},
+                                        {64, 32},  {128, 16}, {32, 14}, {64, 7},  {128, 3}};
     bool precise = false, little = false, avx2 = false;
     for (int i = 1; i < argument_count; i++) {
         precise = precise || strcmp(arguments[i], "precise") == 0;
