@@ -102,7 +102,7 @@ typedef int (*carso_progress_callback)(const carso_progress *progress, void *use
  * Since 0.1.
  */
 typedef enum carso_convolution {
-    /** As fast as possible with median errors no larger than a direct convolution's: Winograd's filtering where it pays. */
+    /** Fast, with errors as small as a direct convolution's over a network: Winograd's filtering where it pays. */
     CARSO_CONVOLUTION_AUTOMATIC = 0,
     /** Errors smaller than a direct convolution's: Winograd's filtering with complex points alone. */
     CARSO_CONVOLUTION_PRECISE = 1,

@@ -330,7 +330,7 @@ static winograd_points points_of(const session *it, cso_direction direction)
 {
     const cso_kernel *kernel = it->direction[direction].kernel;
     const char *name = kernel != NULL ? it->context->backend->kernel_name(kernel) : "";
-    return strstr(name, "winograd") == NULL        ? WINOGRAD_NONE
+    return strstr(name, "winograd") == NULL            ? WINOGRAD_NONE
            : strstr(name, "winograd4_complex") == NULL ? WINOGRAD_REAL
                                                        : WINOGRAD_COMPLEX;
 }
