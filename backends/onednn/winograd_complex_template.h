@@ -136,20 +136,7 @@ VALUE void complex_input_vector(const float *const *pixel, const float *scale, i
     store_triple(a[REAL_PART] + b[IMAGINARY_PART], b[REAL_PART] - a[IMAGINARY_PART], v + (BOTH + 3) * pitch + c, pitch);
 }
 
-STEP void complex_transform_input(const float *const *pixel, const float *scale, int64_t channels, float *v,
-                                  size_t pitch)
-{
-    const size_t next = (size_t)(OUTPUTS * channels);
-    int64_t c = 0;
-    if (!scale) {
-        for (; c + WIDTH <= channels; c += WIDTH) {
-            complex_input_vector(pixel, NULL, c, WIDTH, next, v, pitch);
-        }
-    }
-    for (; c < channels; c += WIDTH) {
-        complex_input_vector(pixel, scale, c, channels - c < WIDTH ? channels - c : WIDTH, next, v, pitch);
-    }
-}
+INPUT_STEP(complex_transform_input, complex_input_vector)
 
 /* Two parts of a product from its triple. */
 VALUE void load_triple(const float *m, size_t pitch, VECTOR *real, VECTOR *imaginary)
@@ -204,22 +191,7 @@ VALUE void complex_output_vector(const float *m, size_t pitch, int64_t count, in
     }
 }
 
-STEP void complex_transform_output(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                                   const float *scale, const float *bias, const float *residual, float *y,
-                                   size_t row_stride, size_t next)
-{
-    for (int64_t c = 0; c < channels; c += WIDTH) {
-        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL;
-        const float *const r = residual ? residual + c : NULL;
-        if (c + WIDTH <= channels) {
-            complex_output_vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, (size_t)channels,
-                                  next);
-        } else {
-            complex_output_vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride,
-                                  (size_t)channels, next);
-        }
-    }
-}
+OUTPUT_STEP(complex_transform_output, complex_output_vector)
 
 #define REAL_ROW(point) {.row = (point), .rows = 1, .frequency = (point) * ROW_COUNT, .count = ROW_COUNT}
 static const cso_winograd_group complex_groups[] = {

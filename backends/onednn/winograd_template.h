@@ -179,19 +179,22 @@ VALUE void input_vector(const float *const *pixel, const float *scale, int64_t c
     }
 }
 
-STEP void transform_input(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch)
-{
-    const size_t next = (size_t)(OUTPUTS * channels);
-    int64_t c = 0;
-    if (!scale) {
-        for (; c + WIDTH <= channels; c += WIDTH) {
-            input_vector(pixel, NULL, c, WIDTH, next, v, pitch);
-        }
+/* name: of a tile's step; vector: what it does for WIDTH channels. */
+#define INPUT_STEP(name, vector)                                                                                    \
+    STEP void name(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch)         \
+    {                                                                                                               \
+        const size_t next = (size_t)(OUTPUTS * channels);                                                           \
+        int64_t c = 0;                                                                                              \
+        if (!scale) {                                                                                               \
+            for (; c + WIDTH <= channels; c += WIDTH) {                                                             \
+                vector(pixel, NULL, c, WIDTH, next, v, pitch);                                                      \
+            }                                                                                                       \
+        }                                                                                                           \
+        for (; c < channels; c += WIDTH) {                                                                          \
+            vector(pixel, scale, c, channels - c < WIDTH ? channels - c : WIDTH, next, v, pitch);                   \
+        }                                                                                                           \
     }
-    for (; c < channels; c += WIDTH) {
-        input_vector(pixel, scale, c, channels - c < WIDTH ? channels - c : WIDTH, next, v, pitch);
-    }
-}
+INPUT_STEP(transform_input, input_vector)
 
 STEP void transform_column(const float *const *pixel, const float *scale, int64_t channels, float *v, size_t pitch)
 {
@@ -267,21 +270,23 @@ VALUE void output_vector(const float *m, size_t pitch, int64_t count, int64_t he
     }
 }
 
-STEP void transform_output(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,
-                           const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,
-                           size_t next)
-{
-    for (int64_t c = 0; c < channels; c += WIDTH) {
-        const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL;
-        const float *const r = residual ? residual + c : NULL;
-        if (c + WIDTH <= channels) {
-            output_vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, (size_t)channels, next);
-        } else {
-            output_vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride, (size_t)channels,
-                          next);
-        }
+#define OUTPUT_STEP(name, vector)                                                                                   \
+    STEP void name(const float *m, size_t pitch, int64_t channels, int64_t height, int64_t width,                   \
+                   const float *scale, const float *bias, const float *residual, float *y, size_t row_stride,       \
+                   size_t next)                                                                                     \
+    {                                                                                                               \
+        const size_t pixel = (size_t)channels;                                                                      \
+        for (int64_t c = 0; c < channels; c += WIDTH) {                                                             \
+            const float *const s = scale ? scale + c : NULL, *const b = bias ? bias + c : NULL;                     \
+            const float *const r = residual ? residual + c : NULL;                                                  \
+            if (c + WIDTH <= channels) {                                                                            \
+                vector(m + c, pitch, WIDTH, height, width, s, b, r, y + c, row_stride, pixel, next);                \
+            } else {                                                                                                \
+                vector(m + c, pitch, channels - c, height, width, s, b, r, y + c, row_stride, pixel, next);         \
+            }                                                                                                       \
+        }                                                                                                           \
     }
-}
+OUTPUT_STEP(transform_output, output_vector)
 
 STEP void finish_column(const float *m, size_t pitch, int64_t channels, int64_t height, const float *scale,
                         const float *bias, const float *residual, float *y, size_t row_stride)
